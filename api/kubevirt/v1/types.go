@@ -1632,10 +1632,6 @@ type VirtualMachineInstanceMigrationSourceState struct {
 	PersistentStatePVCName string `json:"persistentStatePVCName,omitempty"`
 	// +optional
 	Pod string `json:"pod,omitempty"`
-	// Stages are the times at which the machine passed each stage of its start,
-	// in the order in which they were reached. An addition of Skerry's own.
-	// +optional
-	Stages []StageTimestamp `json:"stages,omitempty"`
 	// +optional
 	SelinuxContext string `json:"selinuxContext,omitempty"`
 	// +optional
@@ -1878,6 +1874,10 @@ type VirtualMachineInstanceStatus struct {
 	RuntimeUser int64 `json:"runtimeUser,omitempty"`
 	// +optional
 	SelinuxContext string `json:"selinuxContext,omitempty"`
+	// Stages are the times at which the machine passed each stage of its start,
+	// in the order in which they were reached. An addition of Skerry's own.
+	// +optional
+	Stages []StageTimestamp `json:"stages,omitempty"`
 	// +optional
 	TopologyHints *TopologyHints `json:"topologyHints,omitempty"`
 	// +optional
