@@ -1,0 +1,70 @@
+# Skerry. `make demo` shows it, `make test` proves it; both install what they need.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+
+VERSION ?= v0.1.0
+K8S_VERSION := v1.37.2
+export CGO_ENABLED ?= 0
+export GOFLAGS ?=
+
+BIN := build/bin
+LDFLAGS := -s -w -X github.com/skerry-dev/skerry/internal/version.Version=$(VERSION)
+# Without these the embedded Kubernetes reports v0.0.0-master.
+K8S_LDFLAGS := $(LDFLAGS) \
+	-X k8s.io/component-base/version.gitVersion=$(K8S_VERSION) \
+	-X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37 \
+	-X k8s.io/client-go/pkg/version.gitVersion=$(K8S_VERSION)
+
+.PHONY: demo test unit e2e campaign build generate lint bench clean deps binaries images guests check
+
+demo: build guests ## from nothing to a command run over ssh in a Debian guest
+	hack/demo.sh
+
+test: build guests check ## everything that must hold
+	hack/test.sh all
+
+unit: deps check ## tests that need no node (root ones run when root)
+	hack/test.sh unit
+
+e2e: build guests ## tests on a real node
+	hack/test.sh e2e
+
+campaign: build guests ## long runs: every kill, every guest
+	hack/test.sh campaign
+
+bench: build guests ## prints a table, writes bench-results.json
+	hack/bench.sh
+
+build: deps binaries images
+
+deps:
+	@hack/deps.sh
+
+binaries:
+	@mkdir -p $(BIN)
+	go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/...
+	cd distro && go build -trimpath -ldflags '$(K8S_LDFLAGS)' -o ../$(BIN)/ ./cmd/...
+	hack/runtime.sh $(BIN)
+
+images: binaries
+	go run ./images/build
+
+guests: binaries
+	go run ./test/guest/build
+
+generate: ## regenerates what is checked in, then fails if that changed anything
+	go generate ./api/...
+	@git diff --exit-code -- api deploy || { echo "generated files were out of date: commit them" >&2; exit 1; }
+
+check: ## formatting and vet, in all modules
+	@test -z "$$(gofmt -l $$(git ls-files '*.go') | tee /dev/stderr)" || { echo "run gofmt -w on these" >&2; exit 1; }
+	go vet ./...
+	go vet -tags 'root e2e bench' ./...
+	cd distro && go vet ./...
+
+lint: check ## golangci-lint's default set, built from its Go module at a pinned version
+	hack/lint.sh
+
+clean: ## what was built; the caches of packages and guests stay in .cache
+	rm -rf build bench-results.json

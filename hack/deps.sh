@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that building, running and testing Skerry need,
+# if any is missing. Each stands here once, with what needs it.
+set -euo pipefail
+packages=(
+	gcc libc6-dev      # the pause image's one C file; race detector
+	make git
+	runc               # containers
+	nftables           # kube-proxy, CNI plugins, masquerade
+	iproute2 procps kmod mount util-linux
+	conntrack ethtool  # kubelet, kube-proxy
+	mmdebstrap debian-archive-keyring # the launcher and guest images
+	qemu-utils         # guest images
+	openssh-client     # skerry ssh
+	e2fsprogs dosfstools fdisk mtools # guest images
+	busybox-static cpio zstd xz-utils binutils
+	extlinux syslinux-common
+	ca-certificates
+)
+missing=()
+for p in "${packages[@]}"; do
+	[ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null || true)" = installed ] || missing+=("$p")
+done
+[ ${#missing[@]} -eq 0 ] && exit 0
+if [ "$(id -u)" -ne 0 ]; then
+	echo "these Debian packages are missing; install them as root: apt-get install ${missing[*]}" >&2
+	exit 1
+fi
+echo "installing Debian packages: ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -q -o DPkg::Lock::Timeout=600 >/dev/null
+apt-get install -q -y --no-install-recommends -o DPkg::Lock::Timeout=600 "${missing[@]}" >/dev/null
