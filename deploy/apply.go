@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+)
+
+// FieldManager owns every field that Apply writes.
+const FieldManager = "skerry-deploy"
+
+// applyTimeout bounds Apply where the caller's context does not.
+const applyTimeout = 2 * time.Minute
+
+// retryInterval is the pause between two looks at something that is not ready.
+const retryInterval = 50 * time.Millisecond
+
+// Params is what differs between clusters.
+type Params struct {
+	// Namespace of Skerry's own objects; empty means DefaultNamespace.
+	Namespace string
+	// CABundle holds, in PEM form, the CA of the certificate with which the
+	// controller serves webhooks and the aggregated API as
+	// skerry-controller.<namespace>.svc.
+	CABundle []byte
+}
+
+// Apply puts Skerry's cluster-wide objects into the cluster by server-side
+// apply and returns once its custom resources are served. It may be called any
+// number of times; fields that others changed are set right again. It waits for
+// an API server that is still starting, for two minutes at most.
+func Apply(ctx context.Context, c *rest.Config, p Params) error {
+	groups, err := Objects(p)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
+	defer cancel()
+	c = rest.CopyConfig(c)
+	c.QPS, c.Burst = -1, -1 // a start-up burst, limited by the number of our objects
+	client, err := dynamic.NewForConfig(c)
+	if err != nil {
+		return fmt.Errorf("make client for %s: %w", c.Host, err)
+	}
+	for _, objs := range groups {
+		g, gctx := errgroup.WithContext(ctx)
+		g.SetLimit(4)
+		for _, o := range objs {
+			g.Go(func() error {
+				if err := apply(gctx, client, o); err != nil {
+					return fmt.Errorf("apply %s %s: %w", o.GetKind(), objectName(o), err)
+				}
+				return waitEstablished(gctx, client, o)
+			})
+		}
+		if err := g.Wait(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func apply(ctx context.Context, client dynamic.Interface, o *unstructured.Unstructured) error {
+	return untilDone(ctx, func(ctx context.Context) (bool, error) {
+		_, err := resourceFor(client, o).Apply(ctx, o.GetName(), o, metav1.ApplyOptions{FieldManager: FieldManager, Force: true})
+		return err == nil, err
+	})
+}
+
+// waitEstablished returns once a CustomResourceDefinition is served. Other
+// kinds need no waiting.
+func waitEstablished(ctx context.Context, client dynamic.Interface, o *unstructured.Unstructured) error {
+	if o.GetKind() != "CustomResourceDefinition" {
+		return nil
+	}
+	reason := "no conditions yet"
+	err := untilDone(ctx, func(ctx context.Context) (bool, error) {
+		got, err := resourceFor(client, o).Get(ctx, o.GetName(), metav1.GetOptions{})
+		if err != nil {
+			return false, err
+		}
+		conds, _, err := unstructured.NestedSlice(got.Object, "status", "conditions")
+		if err != nil {
+			return false, fmt.Errorf("read status.conditions: %w", err)
+		}
+		for _, c := range conds {
+			m, _ := c.(map[string]any)
+			switch {
+			case m["type"] == "Established" && m["status"] == "True":
+				return true, nil
+			case m["type"] == "NamesAccepted" && m["status"] == "False":
+				reason = fmt.Sprintf("its names are not accepted: %v", m["message"])
+			}
+		}
+		return false, nil
+	})
+	if err != nil {
+		return fmt.Errorf("wait until CustomResourceDefinition %s is served (%s): %w", o.GetName(), reason, err)
+	}
+	return nil
+}
+
+// untilDone calls f until it says that it is done, its error is a lasting one,
+// or ctx ends; then the error tells f's last trouble too.
+func untilDone(ctx context.Context, f func(context.Context) (bool, error)) error {
+	var last error
+	err := wait.PollUntilContextCancel(ctx, retryInterval, true, func(ctx context.Context) (bool, error) {
+		done, err := f(ctx)
+		if err == nil || transient(err) {
+			last = err
+			return done, nil
+		}
+		return false, err
+	})
+	if err != nil && last != nil {
+		return errors.Join(err, last)
+	}
+	return err
+}
+
+// transient tells whether an API server that is still starting may give err.
+func transient(err error) bool {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return true // the poll sees that ctx has ended and reports it
+	}
+	// NotFound: the namespace kube-system is made by the API server after it has started to serve.
+	return apierrors.IsNotFound(err) || apierrors.IsServerTimeout(err) || apierrors.IsTimeout(err) || apierrors.IsTooManyRequests(err) ||
+		apierrors.IsInternalError(err) || apierrors.IsServiceUnavailable(err) || apierrors.IsConflict(err) ||
+		utilnet.IsConnectionRefused(err) || utilnet.IsConnectionReset(err) || utilnet.IsProbableEOF(err) || utilnet.IsHTTP2ConnectionLost(err)
+}
+
+func resourceFor(client dynamic.Interface, o *unstructured.Unstructured) dynamic.ResourceInterface {
+	gvr, scope := resourceOf(o)
+	if scope.Name() == meta.RESTScopeNameNamespace {
+		return client.Resource(gvr).Namespace(o.GetNamespace())
+	}
+	return client.Resource(gvr)
+}
+
+func objectName(o *unstructured.Unstructured) string {
+	if ns := o.GetNamespace(); ns != "" {
+		return ns + "/" + o.GetName()
+	}
+	return o.GetName()
+}
