@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package debroot
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// Spec is the recipe of a root file system.
+type Spec struct {
+	// Name is for people: part of the directory's name in the cache.
+	Name string
+	// Suite is the Debian release, such as "trixie".
+	Suite string
+	// Backports adds the suite's backports as a source.
+	Backports bool
+	// Preferences is the content of an apt_preferences(5) file, for pins.
+	Preferences string
+	// Include lists the packages wanted; recommended packages are left out.
+	Include []string
+	// Install runs the packages' maintainer scripts, as on a real system, and
+	// includes the essential ones. Without it the packages and what they depend
+	// on are only unpacked, which is enough to cut files out and to run programs.
+	Install bool
+	// DpkgOpts are lines for dpkg.cfg, for instance path-exclude=….
+	DpkgOpts []string
+}
+
+// Root is a root file system in the cache. Its directory must not be changed.
+type Root struct {
+	Dir string
+	// Packages maps the names of the packages in it to their versions.
+	Packages map[string]string
+}
+
+// Refresh makes Make ignore the cache, to look for newer packages.
+const RefreshEnv = "SKERRY_DEBIAN_REFRESH"
+
+// Make returns the root file system that spec describes, from the directory
+// cache if it is there.
+func Make(ctx context.Context, cache string, spec Spec) (*Root, error) {
+	dir, err := filepath.Abs(filepath.Join(cache, "debroot", spec.Name+"-"+spec.key()))
+	if err != nil {
+		return nil, err
+	}
+	r := &Root{Dir: filepath.Join(dir, "root")}
+	list := filepath.Join(dir, "packages.json")
+	if os.Getenv(RefreshEnv) == "" {
+		b, err := os.ReadFile(list)
+		if err == nil {
+			if err := json.Unmarshal(b, &r.Packages); err != nil {
+				return nil, fmt.Errorf("%s: %w (remove its directory to make it again)", list, err)
+			}
+			return r, nil
+		}
+		if !os.IsNotExist(err) {
+			return nil, err
+		}
+	}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return nil, err
+	}
+	tmp, err := os.MkdirTemp(filepath.Dir(dir), ".making-*")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(tmp)
+	if err := os.Chmod(tmp, 0o755); err != nil {
+		return nil, err
+	}
+	packages, err := bootstrap(ctx, tmp, spec, FindMirrors())
+	if err != nil {
+		return nil, fmt.Errorf("root file system %s of Debian %s: %w", spec.Name, spec.Suite, err)
+	}
+	b, err := json.MarshalIndent(packages, "", "\t")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(tmp, "packages.json"), append(b, '\n'), 0o644); err != nil {
+		return nil, err
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return nil, err
+	}
+	if err := os.Rename(tmp, dir); err != nil {
+		return nil, err
+	}
+	r.Packages = packages
+	return r, nil
+}
+
+// key names everything that decides what is in the root file system.
+func (s Spec) key() string {
+	b, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // strings and bools only
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:6])
+}
+
+// sources is the sources.list for spec.
+func (s Spec) sources(m Mirrors) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "deb %s %s main\n", m.Main, s.Suite)
+	if s.Suite != "sid" {
+		fmt.Fprintf(&b, "deb %s %s-updates main\n", m.Main, s.Suite)
+		fmt.Fprintf(&b, "deb %s %s-security main\n", m.Security, s.Suite)
+	}
+	if s.Backports {
+		fmt.Fprintf(&b, "deb %s %s-backports main\n", m.Main, s.Suite)
+	}
+	return b.String()
+}
+
+// bootstrap runs mmdebstrap into dir/root and returns the packages' versions.
+func bootstrap(ctx context.Context, dir string, spec Spec, m Mirrors) (map[string]string, error) {
+	root, debs := filepath.Join(dir, "root"), filepath.Join(dir, "debs")
+	variant := "extract"
+	if spec.Install {
+		variant = "minbase"
+	}
+	args := []string{
+		"--variant=" + variant,
+		"--include=" + strings.Join(spec.Include, ","),
+		"--format=directory",
+		`--aptopt=APT::Install-Recommends "false"`,
+	}
+	for _, o := range spec.DpkgOpts {
+		args = append(args, "--dpkgopt="+o)
+	}
+	if spec.Preferences != "" {
+		prefs := filepath.Join(dir, "preferences")
+		if err := os.WriteFile(prefs, []byte(spec.Preferences), 0o644); err != nil {
+			return nil, err
+		}
+		args = append(args, "--setup-hook=upload "+quote(prefs)+" /etc/apt/preferences.d/skerry")
+	}
+	if !spec.Install {
+		// Unpacking alone leaves no record of what was unpacked, and the links
+		// /lib -> usr/lib have to be there before.
+		args = append(args,
+			"--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
+			`--extract-hook=ls "$1/var/cache/apt/archives" >`+quote(debs))
+	}
+	args = append(args, spec.Suite, root, "-")
+	cmd := exec.CommandContext(ctx, "mmdebstrap", args...)
+	cmd.Stdin = strings.NewReader(spec.sources(m))
+	var log bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &log, &log
+	if err := cmd.Run(); err != nil {
+		return nil, fmt.Errorf("mmdebstrap: %w\n%s", err, log.Bytes())
+	}
+	// Links between files in the cache and those outside would be lost on copy.
+	if spec.Install {
+		b, err := os.ReadFile(filepath.Join(root, "var/lib/dpkg/status"))
+		if err != nil {
+			return nil, err
+		}
+		return parseStatus(string(b)), nil
+	}
+	b, err := os.ReadFile(debs)
+	if err != nil {
+		return nil, err
+	}
+	return parseDebs(string(b))
+}
+
+// quote protects s from the shell that mmdebstrap runs hooks with.
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// parseDebs reads apt's archive file names, NAME_VERSION_ARCH.deb.
+func parseDebs(names string) (map[string]string, error) {
+	packages := map[string]string{}
+	for line := range strings.Lines(names) {
+		base, isDeb := strings.CutSuffix(strings.TrimSpace(line), ".deb")
+		if !isDeb {
+			continue // lock, partial
+		}
+		f := strings.Split(base, "_")
+		if len(f) != 3 {
+			return nil, fmt.Errorf("package file %q is not NAME_VERSION_ARCH.deb", line)
+		}
+		version, err := url.PathUnescape(f[1])
+		if err != nil {
+			return nil, fmt.Errorf("package file %q: %w", line, err)
+		}
+		packages[f[0]] = version
+	}
+	return packages, nil
+}
+
+// parseStatus reads dpkg's status file.
+func parseStatus(status string) map[string]string {
+	packages := map[string]string{}
+	name := ""
+	for line := range strings.Lines(status) {
+		if v, ok := strings.CutPrefix(line, "Package: "); ok {
+			name = strings.TrimSpace(v)
+		}
+		if v, ok := strings.CutPrefix(line, "Version: "); ok {
+			packages[name] = strings.TrimSpace(v)
+		}
+	}
+	return packages
+}
