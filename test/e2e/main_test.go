@@ -227,3 +227,21 @@ func waitFor(t *testing.T, what string, done func() (bool, string)) {
 		}
 	}
 }
+
+// cli runs skerry's own verbs (console, start, ssh …) as the administrator.
+func (n *node) cli(ctx context.Context, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, filepath.Join(n.bin, "skerry"), append(verbFirst(args), "--kubeconfig", filepath.Join(n.dataDir, "kubeconfig"))...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return string(out), fmt.Errorf("skerry %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out), nil
+}
+
+// verbFirst moves the namespace behind the verb, where every command takes it.
+func verbFirst(args []string) []string {
+	if len(args) > 2 && args[0] == "-n" {
+		return append(append([]string{}, args[2:]...), "-n", args[1])
+	}
+	return args
+}

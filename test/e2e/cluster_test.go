@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
+)
+
+func kill(pid string) error {
+	n, err := strconv.Atoi(pid)
+	if err != nil {
+		return err
+	}
+	return syscall.Kill(n, syscall.SIGKILL)
+}
+
+// kubectl's own commands work: client-side and server-side apply, explain, a
+// wrong field refused, and the node says what was found out about the machine.
+func TestKubectl(t *testing.T) {
+	t.Parallel()
+	ns := shared.namespace(t)
+	f := filepath.Join(t.TempDir(), "cm.yaml")
+	if err := os.WriteFile(f, []byte("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndata: {a: b}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"apply", "-f", f}, "configmap/x created"},
+		{[]string{"apply", "--server-side", "--force-conflicts", "-f", f}, "configmap/x serverside-applied"},
+		{[]string{"explain", "pod.spec.containers.resizePolicy"}, "FIELD: resizePolicy"},
+		{[]string{"explain", "vm.spec.runStrategy"}, "FIELD: runStrategy"},
+		{[]string{"get", "nodes"}, " Ready "},
+		{[]string{"auth", "can-i", "create", "vm"}, "yes"},
+	} {
+		out, err := shared.kubectl(t.Context(), append([]string{"-n", ns}, c.args...)...)
+		if err != nil || !strings.Contains(out, c.want) {
+			t.Errorf("kubectl %s: %v\n%s\nwant %q", strings.Join(c.args, " "), err, out, c.want)
+		}
+	}
+	nodes := &corev1.NodeList{}
+	if err := shared.client.List(t.Context(), nodes); err != nil {
+		t.Fatal(err)
+	}
+	found := false
+	for _, c := range nodes.Items[0].Status.Conditions {
+		found = found || strings.HasPrefix(string(c.Type), "Skerry") && c.Message != ""
+	}
+	if !found {
+		t.Errorf("no node condition says what was found out about the machine: %+v", nodes.Items[0].Status.Conditions)
+	}
+}
+
+// Secrets are not readable in the database's files.
+func TestSecretsAreEncryptedAtRest(t *testing.T) {
+	t.Parallel()
+	ns := shared.namespace(t)
+	const nonce = "nonce-4f1c9b7e2d"
+	s := &corev1.Secret{StringData: map[string]string{"k": nonce}}
+	s.Namespace, s.Name = ns, "secret"
+	cm := &corev1.ConfigMap{Data: map[string]string{"k": "plain-" + strings.TrimPrefix(nonce, "nonce-")}}
+	cm.Namespace, cm.Name = ns, "plain"
+	create(t, s, cm)
+	if inFiles(t, filepath.Join(shared.dataDir, "etcd"), nonce) {
+		t.Error("the Secret's value is in etcd's files")
+	}
+	// The same search finds what is not secret, so it would have found the Secret.
+	waitFor(t, "the ConfigMap to be in etcd's files", func() (bool, string) {
+		return inFiles(t, filepath.Join(shared.dataDir, "etcd"), cm.Data["k"]), "not found"
+	})
+}
+
+func inFiles(t *testing.T, dir, text string) bool {
+	t.Helper()
+	found := false
+	err := filepath.WalkDir(dir, func(p string, d os.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		b, err := os.ReadFile(p)
+		found = found || strings.Contains(string(b), text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// The skerry process is killed while a guest and a container run; the next start
+// adopts both, and the guest never notices. It must run by itself, since it takes
+// the API away from the others: no t.Parallel.
+func TestKillSkerry(t *testing.T) {
+	ns := shared.namespace(t)
+	create(t, tinyVM(ns, "survivor"), toolsPod(ns, "web"))
+	vmi := running(t, ns, "survivor")
+	pod := podOf(t, vmi)
+	c := openConsole(t, ns, "survivor")
+	before := c.uptime()
+	c.run("echo alive > /tmp/mark")
+	qemu := podProcesses(t, string(pod.UID))[0]["Pid"]
+
+	b, err := os.ReadFile(filepath.Join(shared.runDir, "skerry.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := kill(strings.TrimSpace(string(b))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat("/proc/" + qemu); err != nil {
+		t.Fatalf("QEMU went with skerry: %v", err)
+	}
+	if err := shared.up(); err != nil {
+		t.Fatalf("skerry up again: %v", err)
+	}
+	vmi = running(t, ns, "survivor")
+	again := openConsole(t, ns, "survivor")
+	if after := again.uptime(); after <= before {
+		t.Errorf("the guest's uptime went from %v to %v", before, after)
+	}
+	if got := again.run("cat /tmp/mark"); got != "alive" {
+		t.Errorf("the guest's memory says %q", got)
+	}
+	now := podOf(t, vmi)
+	if now.UID != pod.UID || podProcesses(t, string(now.UID))[0]["Pid"] != qemu {
+		t.Errorf("the pod or its QEMU was replaced")
+	}
+	for _, p := range []string{now.Name, "web"} {
+		got := &corev1.Pod{}
+		if err := shared.client.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: p}, got); err != nil {
+			t.Fatal(err)
+		}
+		if n := got.Status.ContainerStatuses[0].RestartCount; n != 0 {
+			t.Errorf("pod %s was restarted %d times", p, n)
+		}
+	}
+	// The adopted machine is still managed: it can be stopped, and says so.
+	again.send("\npoweroff -f\n")
+	vmiWhen(t, ns, "survivor", "a new instance", func(v *v1.VirtualMachineInstance) bool {
+		return v.UID != vmi.UID && v.Status.Phase == v1.Running
+	})
+}
+
+// skerry status answers with what a person wants to know.
+func TestStatus(t *testing.T) {
+	t.Parallel()
+	out, err := shared.output(t.Context(), "status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"Kubernetes", "containerd", "Node", "VMs", "Disk", "Certificates", "Host"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("skerry status does not tell about %s:\n%s", want, out)
+		}
+	}
+	fmt.Println(out)
+}
