@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command build makes the images of the tests' guests and pods out of Debian
+// packages, as archives for containerd. Arguments name the ones to build;
+// without any, all are.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/skerry-dev/skerry/test/guest/tools"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "guests:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) error {
+	tag := flag.String("tag", "latest", "tag of the images")
+	out := flag.String("out", "build/images", "directory for the archives")
+	cache := flag.String("cache", ".cache", "directory for what was made from Debian packages")
+	flag.Parse()
+	names := flag.Args()
+	if len(names) == 0 {
+		names = []string{"tools"}
+	}
+	for _, n := range names {
+		var err error
+		switch n {
+		case "tools":
+			err = tools.Build(ctx, *cache, *tag, filepath.Join(*out, "tools.tar"))
+		default:
+			err = fmt.Errorf("there is no such image; it can be tools, tiny or debian")
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", n, err)
+		}
+	}
+	return nil
+}
