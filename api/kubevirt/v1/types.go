@@ -1436,7 +1436,7 @@ type VirtualMachine struct {
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 	Spec              VirtualMachineSpec `json:"spec"`
 	// +optional
-	Status *VirtualMachineStatus `json:"status,omitempty"`
+	Status VirtualMachineStatus `json:"status,omitempty"`
 }
 
 // VirtualMachineCondition is the API type of that name.
@@ -1474,7 +1474,7 @@ type VirtualMachineInstance struct {
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 	Spec              VirtualMachineInstanceSpec `json:"spec"`
 	// +optional
-	Status *VirtualMachineInstanceStatus `json:"status,omitempty"`
+	Status VirtualMachineInstanceStatus `json:"status,omitempty"`
 }
 
 // VirtualMachineInstanceBackupStatus is the API type of that name.
@@ -1889,9 +1889,9 @@ type VirtualMachineInstanceStatus struct {
 // VirtualMachineInstanceTemplateSpec is the API type of that name.
 type VirtualMachineInstanceTemplateSpec struct {
 	// +optional
-	Metadata metav1.ObjectMeta `json:"metadata,omitempty"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
 	// +optional
-	Spec *VirtualMachineInstanceSpec `json:"spec,omitempty"`
+	Spec VirtualMachineInstanceSpec `json:"spec,omitempty"`
 }
 
 // VirtualMachineList is a list of VirtualMachines.
