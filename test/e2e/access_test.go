@@ -23,7 +23,7 @@ import (
 // refused, with the status that virtctl expects.
 func TestConsoleNeedsRBAC(t *testing.T) {
 	t.Parallel()
-	ns := shared.namespace(t)
+	ns := namespace(t)
 	rb := &rbacv1.RoleBinding{
 		RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "kubevirt.io:edit"},
 		Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: "alice"}},
@@ -32,7 +32,7 @@ func TestConsoleNeedsRBAC(t *testing.T) {
 	create(t, rb, tinyVM(ns, "mine"))
 	running(t, ns, "mine")
 	as := func(user string) *rest.Config {
-		c := rest.CopyConfig(shared.rest)
+		c := rest.CopyConfig(shared.REST)
 		c.Impersonate.UserName = user
 		return c
 	}
@@ -69,7 +69,7 @@ func status(r *http.Response) string {
 // colour. The picture is kept for a person to look at.
 func TestVNCScreen(t *testing.T) {
 	t.Parallel()
-	ns := shared.namespace(t)
+	ns := namespace(t)
 	vm := tinyVM(ns, "screen")
 	vm.Spec.Template.Spec.Domain.Firmware.KernelBoot.KernelArgs = "console=ttyS0 console=tty0 skerry.heartbeat=off"
 	create(t, vm)
@@ -80,7 +80,7 @@ func TestVNCScreen(t *testing.T) {
 		file = filepath.Join(t.TempDir(), file)
 	}
 	waitFor(t, "text on the screen", func() (bool, string) {
-		if out, err := shared.cli(t.Context(), "-n", ns, "vnc", "screenshot", "screen", "--file", file); err != nil {
+		if out, err := shared.CLI(t.Context(), "vnc", "-n", ns, "screenshot", "screen", "--file", file); err != nil {
 			return false, out
 		}
 		b, err := os.ReadFile(file)
@@ -102,7 +102,7 @@ func TestVNCScreen(t *testing.T) {
 		return lit > 1000, fmt.Sprintf("%v, %d lit pixels", r, lit)
 	})
 	// And the stream speaks RFB.
-	conn, resp, err := stream(t.Context(), shared.rest, ns, "screen", "vnc")
+	conn, resp, err := stream(t.Context(), shared.REST, ns, "screen", "vnc")
 	if err != nil {
 		t.Fatalf("vnc: %v %s", err, status(resp))
 	}
@@ -116,7 +116,7 @@ func TestVNCScreen(t *testing.T) {
 // The API server refuses what a user got wrong, naming the field.
 func TestRefusals(t *testing.T) {
 	t.Parallel()
-	ns := shared.namespace(t)
+	ns := namespace(t)
 	for name, c := range map[string]struct{ manifest, want string }{
 		"unknown field": {`
 apiVersion: kubevirt.io/v1
@@ -148,7 +148,7 @@ spec:
 			if err := os.WriteFile(f, []byte(c.manifest), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			out, err := shared.kubectl(t.Context(), "-n", ns, "create", "-f", f)
+			out, err := shared.Kubectl(t.Context(), "-n", ns, "create", "-f", f)
 			if err == nil || !strings.Contains(out, c.want) {
 				t.Errorf("kubectl create: %v\n%s\nwant a refusal that names %q", err, out, c.want)
 			}

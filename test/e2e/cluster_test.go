@@ -31,7 +31,7 @@ func kill(pid string) error {
 // wrong field refused, and the node says what was found out about the machine.
 func TestKubectl(t *testing.T) {
 	t.Parallel()
-	ns := shared.namespace(t)
+	ns := namespace(t)
 	f := filepath.Join(t.TempDir(), "cm.yaml")
 	if err := os.WriteFile(f, []byte("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndata: {a: b}\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -47,13 +47,13 @@ func TestKubectl(t *testing.T) {
 		{[]string{"get", "nodes"}, " Ready "},
 		{[]string{"auth", "can-i", "create", "vm"}, "yes"},
 	} {
-		out, err := shared.kubectl(t.Context(), append([]string{"-n", ns}, c.args...)...)
+		out, err := shared.Kubectl(t.Context(), append([]string{"-n", ns}, c.args...)...)
 		if err != nil || !strings.Contains(out, c.want) {
 			t.Errorf("kubectl %s: %v\n%s\nwant %q", strings.Join(c.args, " "), err, out, c.want)
 		}
 	}
 	nodes := &corev1.NodeList{}
-	if err := shared.client.List(t.Context(), nodes); err != nil {
+	if err := shared.Client.List(t.Context(), nodes); err != nil {
 		t.Fatal(err)
 	}
 	found := false
@@ -68,19 +68,19 @@ func TestKubectl(t *testing.T) {
 // Secrets are not readable in the database's files.
 func TestSecretsAreEncryptedAtRest(t *testing.T) {
 	t.Parallel()
-	ns := shared.namespace(t)
+	ns := namespace(t)
 	const nonce = "nonce-4f1c9b7e2d"
 	s := &corev1.Secret{StringData: map[string]string{"k": nonce}}
 	s.Namespace, s.Name = ns, "secret"
 	cm := &corev1.ConfigMap{Data: map[string]string{"k": "plain-" + strings.TrimPrefix(nonce, "nonce-")}}
 	cm.Namespace, cm.Name = ns, "plain"
 	create(t, s, cm)
-	if inFiles(t, filepath.Join(shared.dataDir, "etcd"), nonce) {
+	if inFiles(t, filepath.Join(shared.DataDir, "etcd"), nonce) {
 		t.Error("the Secret's value is in etcd's files")
 	}
 	// The same search finds what is not secret, so it would have found the Secret.
 	waitFor(t, "the ConfigMap to be in etcd's files", func() (bool, string) {
-		return inFiles(t, filepath.Join(shared.dataDir, "etcd"), cm.Data["k"]), "not found"
+		return inFiles(t, filepath.Join(shared.DataDir, "etcd"), cm.Data["k"]), "not found"
 	})
 }
 
@@ -105,7 +105,7 @@ func inFiles(t *testing.T, dir, text string) bool {
 // adopts both, and the guest never notices. It must run by itself, since it takes
 // the API away from the others: no t.Parallel.
 func TestKillSkerry(t *testing.T) {
-	ns := shared.namespace(t)
+	ns := namespace(t)
 	create(t, tinyVM(ns, "survivor"), toolsPod(ns, "web"))
 	vmi := running(t, ns, "survivor")
 	pod := podOf(t, vmi)
@@ -114,17 +114,17 @@ func TestKillSkerry(t *testing.T) {
 	c.run("echo alive > /tmp/mark")
 	qemu := podProcesses(t, string(pod.UID))[0]["Pid"]
 
-	b, err := os.ReadFile(filepath.Join(shared.runDir, "skerry.pid"))
+	pid, err := shared.PID()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := kill(strings.TrimSpace(string(b))); err != nil {
+	if err := kill(pid); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat("/proc/" + qemu); err != nil {
 		t.Fatalf("QEMU went with skerry: %v", err)
 	}
-	if err := shared.up(); err != nil {
+	if err := up(shared); err != nil {
 		t.Fatalf("skerry up again: %v", err)
 	}
 	vmi = running(t, ns, "survivor")
@@ -141,7 +141,7 @@ func TestKillSkerry(t *testing.T) {
 	}
 	for _, p := range []string{now.Name, "web"} {
 		got := &corev1.Pod{}
-		if err := shared.client.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: p}, got); err != nil {
+		if err := shared.Client.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: p}, got); err != nil {
 			t.Fatal(err)
 		}
 		if n := got.Status.ContainerStatuses[0].RestartCount; n != 0 {
@@ -158,7 +158,7 @@ func TestKillSkerry(t *testing.T) {
 // skerry status answers with what a person wants to know.
 func TestStatus(t *testing.T) {
 	t.Parallel()
-	out, err := shared.output(t.Context(), "status")
+	out, err := shared.Skerry(t.Context(), "status")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,7 @@ import (
 // and a command over `skerry ssh` brings the nonce back.
 func TestDebianOverSSH(t *testing.T) {
 	t.Parallel()
-	ns := shared.namespace(t)
+	ns := namespace(t)
 	dir := t.TempDir()
 	key := filepath.Join(dir, "key")
 	if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key).CombinedOutput(); err != nil {
@@ -52,7 +52,7 @@ write_files: [{path: /etc/nonce, content: %q}]
 	create(t, vm)
 	running(t, ns, "debian")
 	waitFor(t, "a command over ssh", func() (bool, string) {
-		out, err := shared.cli(t.Context(), "-n", ns, "ssh", "-i", key, "-l", "debian",
+		out, err := shared.CLI(t.Context(), "ssh", "-n", ns, "-i", key, "-l", "debian",
 			"--local-ssh-opts", "-oStrictHostKeyChecking=no", "--local-ssh-opts", "-oUserKnownHostsFile=/dev/null",
 			"--local-ssh-opts", "-oBatchMode=yes", "--local-ssh-opts", "-oConnectTimeout=10",
 			"debian", "--command", "cat /etc/nonce && hostname && systemctl is-active qemu-guest-agent")

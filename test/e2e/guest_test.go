@@ -70,7 +70,7 @@ func tinyVM(namespace, name string) *v1.VirtualMachine {
 func create(t *testing.T, objs ...client.Object) {
 	t.Helper()
 	for _, o := range objs {
-		if err := shared.client.Create(t.Context(), o); err != nil {
+		if err := shared.Client.Create(t.Context(), o); err != nil {
 			t.Fatalf("create %T %s/%s: %v", o, o.GetNamespace(), o.GetName(), err)
 		}
 	}
@@ -82,7 +82,7 @@ func vmiWhen(t *testing.T, namespace, name, what string, ok func(*v1.VirtualMach
 	vmi := &v1.VirtualMachineInstance{}
 	waitFor(t, fmt.Sprintf("instance %s/%s to be %s", namespace, name, what), func() (bool, string) {
 		vmi = &v1.VirtualMachineInstance{}
-		if err := shared.client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: name}, vmi); err != nil {
+		if err := shared.Client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: name}, vmi); err != nil {
 			return false, err.Error()
 		}
 		return ok(vmi), fmt.Sprintf("phase %q, conditions %+v", vmi.Status.Phase, vmi.Status.Conditions)
@@ -99,7 +99,7 @@ func running(t *testing.T, namespace, name string) *v1.VirtualMachineInstance {
 func podOf(t *testing.T, vmi *v1.VirtualMachineInstance) *corev1.Pod {
 	t.Helper()
 	pods := &corev1.PodList{}
-	if err := shared.client.List(t.Context(), pods, client.InNamespace(vmi.Namespace), client.MatchingLabels{v1.CreatedByLabel: string(vmi.UID)}); err != nil {
+	if err := shared.Client.List(t.Context(), pods, client.InNamespace(vmi.Namespace), client.MatchingLabels{v1.CreatedByLabel: string(vmi.UID)}); err != nil {
 		t.Fatalf("list pods of %s: %v", vmi.Name, err)
 	}
 	if len(pods.Items) != 1 {
@@ -110,7 +110,7 @@ func podOf(t *testing.T, vmi *v1.VirtualMachineInstance) *corev1.Pod {
 
 // podLog is what `kubectl logs` shows.
 func podLog(ctx context.Context, namespace, pod string) (string, error) {
-	c, err := kubernetes.NewForConfig(shared.rest)
+	c, err := kubernetes.NewForConfig(shared.REST)
 	if err != nil {
 		return "", err
 	}
@@ -173,7 +173,7 @@ func openConsole(t *testing.T, namespace, name string) *console {
 	t.Helper()
 	c := &console{t: t}
 	waitFor(t, "the console of "+name, func() (bool, string) {
-		conn, resp, err := stream(t.Context(), shared.rest, namespace, name, "console")
+		conn, resp, err := stream(t.Context(), shared.REST, namespace, name, "console")
 		if err != nil {
 			if resp != nil {
 				b, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
@@ -287,5 +287,5 @@ func service(namespace, name string, port int32) *corev1.Service {
 // exec runs a command in a pod by kubectl.
 func podExec(t *testing.T, namespace, pod string, command ...string) (string, error) {
 	t.Helper()
-	return shared.kubectl(t.Context(), append([]string{"-n", namespace, "exec", pod, "--"}, command...)...)
+	return shared.Kubectl(t.Context(), append([]string{"-n", namespace, "exec", pod, "--"}, command...)...)
 }

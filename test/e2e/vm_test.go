@@ -23,7 +23,7 @@ import (
 // nothing else.
 func TestVMBoots(t *testing.T) {
 	t.Parallel()
-	ns := shared.namespace(t)
+	ns := namespace(t)
 	create(t, tinyVM(ns, "first"))
 	vmi := running(t, ns, "first")
 	logContains(t, vmi, `SKERRY-GUEST READY`)
@@ -70,13 +70,13 @@ func TestVMBoots(t *testing.T) {
 	}
 	waitFor(t, "the VM to be Running and ready", func() (bool, string) {
 		vm := &v1.VirtualMachine{}
-		if err := shared.client.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: "first"}, vm); err != nil {
+		if err := shared.Client.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: "first"}, vm); err != nil {
 			return false, err.Error()
 		}
 		return vm.Status.PrintableStatus == v1.StatusRunning && vm.Status.Ready != nil && *vm.Status.Ready, fmt.Sprintf("%+v", vm.Status)
 	})
 	for _, args := range [][]string{{"get", "vm"}, {"get", "vmi", "-o", "wide"}} {
-		out, err := shared.kubectl(t.Context(), append([]string{"-n", ns}, args...)...)
+		out, err := shared.Kubectl(t.Context(), append([]string{"-n", ns}, args...)...)
 		if err != nil || !strings.Contains(out, "Running") {
 			t.Errorf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)
 		}
@@ -129,7 +129,7 @@ func podProcesses(t *testing.T, podUID string) []map[string]string {
 // goes to an overlay, an emptyDisk is there, and cloud-init's data reaches it.
 func TestContainerDisk(t *testing.T) {
 	t.Parallel()
-	ns := shared.namespace(t)
+	ns := namespace(t)
 	vm := tinyVM(ns, "disk")
 	spec := &vm.Spec.Template.Spec
 	spec.Domain.Firmware = nil
@@ -172,7 +172,7 @@ func TestNetwork(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ns := shared.namespace(t)
+			ns := namespace(t)
 			vm := tinyVM(ns, "guest")
 			vm.Spec.Template.Spec.Domain.Devices.Interfaces = []v1.Interface{bind}
 			create(t, toolsPod(ns, "web"), service(ns, "web", 8080), service(ns, "guest", 80), vm)
@@ -211,19 +211,19 @@ func TestNetwork(t *testing.T) {
 // Deleting a machine asks the guest to power off first.
 func TestGracefulDelete(t *testing.T) {
 	t.Parallel()
-	ns := shared.namespace(t)
+	ns := namespace(t)
 	vm := tinyVM(ns, "graceful")
 	create(t, vm)
 	vmi := running(t, ns, "graceful")
 	logContains(t, vmi, `SKERRY-GUEST READY`)
 	c := openConsole(t, ns, "graceful")
 	c.run("true")
-	if err := shared.client.Delete(t.Context(), vm); err != nil {
+	if err := shared.Client.Delete(t.Context(), vm); err != nil {
 		t.Fatal(err)
 	}
 	waitFor(t, "the objects to go", func() (bool, string) {
-		err := shared.client.Get(t.Context(), client.ObjectKeyFromObject(vmi), &v1.VirtualMachineInstance{})
-		err2 := shared.client.Get(t.Context(), client.ObjectKeyFromObject(vm), &v1.VirtualMachine{})
+		err := shared.Client.Get(t.Context(), client.ObjectKeyFromObject(vmi), &v1.VirtualMachineInstance{})
+		err2 := shared.Client.Get(t.Context(), client.ObjectKeyFromObject(vm), &v1.VirtualMachine{})
 		return client.IgnoreNotFound(err) == nil && err != nil && client.IgnoreNotFound(err2) == nil && err2 != nil, fmt.Sprint(err, err2)
 	})
 	// The guest itself said that it went down in order.
@@ -236,13 +236,15 @@ func TestGracefulDelete(t *testing.T) {
 // What ends a guest is told apart: it powered off, it panicked, QEMU was killed.
 func TestHowItEnded(t *testing.T) {
 	t.Parallel()
-	ns := shared.namespace(t)
+	ns := namespace(t)
 	for name, c := range map[string]struct {
 		end  func(t *testing.T, vmi *v1.VirtualMachineInstance, c *console)
 		want v1.VirtualMachineInstancePhase
 	}{
 		"poweroff": {func(t *testing.T, _ *v1.VirtualMachineInstance, c *console) { c.send("\npoweroff -f\n") }, v1.Succeeded},
-		"panic":    {func(t *testing.T, _ *v1.VirtualMachineInstance, c *console) { c.send("\necho c > /proc/sysrq-trigger\n") }, v1.Failed},
+		"panic": {func(t *testing.T, _ *v1.VirtualMachineInstance, c *console) {
+			c.send("\necho c > /proc/sysrq-trigger\n")
+		}, v1.Failed},
 		"crash": {func(t *testing.T, vmi *v1.VirtualMachineInstance, _ *console) {
 			killQEMU(t, vmi)
 		}, v1.Failed},
@@ -279,13 +281,13 @@ func killQEMU(t *testing.T, vmi *v1.VirtualMachineInstance) {
 // Halted and Manual.
 func TestPowerVerbs(t *testing.T) {
 	t.Parallel()
-	ns := shared.namespace(t)
+	ns := namespace(t)
 	vm := tinyVM(ns, "power")
 	vm.Spec.RunStrategy = ptr(v1.RunStrategyHalted)
 	create(t, vm)
 	cli := func(args ...string) {
 		t.Helper()
-		if out, err := shared.cli(t.Context(), append([]string{"-n", ns}, args...)...); err != nil {
+		if out, err := shared.CLI(t.Context(), args[0], append([]string{"-n", ns}, args[1:]...)...); err != nil {
 			t.Fatalf("%v", err)
 		} else {
 			t.Logf("%s: %s", strings.Join(args, " "), out)
@@ -295,7 +297,7 @@ func TestPowerVerbs(t *testing.T) {
 		t.Helper()
 		waitFor(t, "the VM to be "+string(want), func() (bool, string) {
 			got := &v1.VirtualMachine{}
-			if err := shared.client.Get(t.Context(), client.ObjectKeyFromObject(vm), got); err != nil {
+			if err := shared.Client.Get(t.Context(), client.ObjectKeyFromObject(vm), got); err != nil {
 				return false, err.Error()
 			}
 			return got.Status.PrintableStatus == want, string(got.Status.PrintableStatus)
@@ -324,10 +326,10 @@ func TestPowerVerbs(t *testing.T) {
 	cli("stop", "power")
 	status(v1.StatusStopped)
 	waitFor(t, "the instance to go", func() (bool, string) {
-		err := shared.client.Get(t.Context(), client.ObjectKeyFromObject(second), &v1.VirtualMachineInstance{})
+		err := shared.Client.Get(t.Context(), client.ObjectKeyFromObject(second), &v1.VirtualMachineInstance{})
 		return err != nil && client.IgnoreNotFound(err) == nil, fmt.Sprint(err)
 	})
-	if out, err := shared.cli(t.Context(), "-n", ns, "stop", "power"); err == nil {
+	if out, err := shared.CLI(t.Context(), "stop", "-n", ns, "power"); err == nil {
 		t.Errorf("a second stop was accepted: %s", out)
 	}
 }
@@ -335,7 +337,7 @@ func TestPowerVerbs(t *testing.T) {
 // A guest that crashes under run strategy Always comes back.
 func TestAlwaysComesBack(t *testing.T) {
 	t.Parallel()
-	ns := shared.namespace(t)
+	ns := namespace(t)
 	create(t, tinyVM(ns, "always"))
 	first := running(t, ns, "always")
 	openConsole(t, ns, "always").run("true")
