@@ -56,6 +56,16 @@ const FirstTapFD = 30
 // Launcher is the launcher's path in the image.
 const Launcher = "/usr/bin/skerry-launcher"
 
+// QEMU is QEMU's path in the image, the only program that the launcher execs.
+const QEMU = "/usr/bin/qemu-system-x86_64"
+
+// OVMFCode and OVMFVars are UEFI's code and the template of its variables, in
+// the launcher image's optional UEFI layer.
+const (
+	OVMFCode = "/usr/share/OVMF/OVMF_CODE_4M.fd"
+	OVMFVars = "/usr/share/OVMF/OVMF_VARS_4M.fd"
+)
+
 // ImageInfoFile is in the launcher image and holds an ImageInfo.
 const ImageInfoFile = "/usr/share/skerry/image.json"
 
@@ -102,6 +112,12 @@ type Machine struct {
 	Taps []Tap `json:"taps,omitempty"`
 	// Disks are made by the launcher, in this order, where they do not exist yet.
 	Disks []Disk `json:"disks,omitempty"`
+	// Copies are files that the launcher copies where they do not exist yet
+	// (the UEFI variables' template).
+	Copies []Copy `json:"copies,omitempty"`
+	// Files are files of image volumes that QEMU will open by path (kernel,
+	// initrd); the launcher checks that each is a regular file of its volume.
+	Files []Backing `json:"files,omitempty"`
 	// Argv is QEMU's command line; Argv[0] is its absolute path.
 	Argv []string `json:"argv"`
 }
@@ -121,6 +137,12 @@ type Disk struct {
 	Size int64 `json:"size,omitempty"`
 	// Backing is the read-only file below an overlay; nil for an empty disk.
 	Backing *Backing `json:"backing,omitempty"`
+}
+
+// Copy is a file of the launcher image that the launcher copies to To (in DiskDir).
+type Copy struct {
+	From string `json:"from"`
+	To   string `json:"to"`
 }
 
 // Backing names a disk image in an image volume.
