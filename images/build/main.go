@@ -6,29 +6,38 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 
+	"github.com/skerry-dev/skerry/images/launcher"
 	"github.com/skerry-dev/skerry/images/pause"
 	"github.com/skerry-dev/skerry/internal/version"
 )
 
 func main() {
-	if err := run(); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "images:", err)
+		stop()
 		os.Exit(1)
 	}
 }
 
-func run() error {
+func run(ctx context.Context) error {
 	tag := flag.String("version", version.Version, "tag of the images")
 	out := flag.String("out", "build/images", "directory for the archives")
+	cache := flag.String("cache", ".cache", "directory for what was made from Debian packages")
+	binary := flag.String("launcher", "build/bin/skerry-launcher", "the launcher's binary")
 	flag.Parse()
 	names := flag.Args()
 	if len(names) == 0 {
-		names = []string{"pause"}
+		names = []string{"pause", "launcher"}
 	}
 	for _, n := range names {
 		var err error
@@ -36,6 +45,14 @@ func run() error {
 		switch n {
 		case "pause":
 			err = pause.Build(*tag, archive)
+		case "launcher":
+			err = launcher.Build(ctx, launcher.Options{
+				Cache:   *cache,
+				Suite:   launcher.QEMUSuite(os.Getenv(launcher.SuiteEnv)),
+				Binary:  *binary,
+				Version: *tag,
+				Out:     archive,
+			})
 		default:
 			err = fmt.Errorf("there is no such image; it can be launcher or pause")
 		}

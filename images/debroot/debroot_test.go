@@ -78,3 +78,12 @@ func TestKeyFollowsTheRecipe(t *testing.T) {
 		t.Error("the same recipe has different keys")
 	}
 }
+
+func TestOwners(t *testing.T) {
+	t.Parallel()
+	got := parseOwners("liba_1%3a2_amd64.deb\n./\n./usr/\n./usr/lib/a.so\nold_3_all.deb\n./\n./lib/old file\n./etc/x\n")
+	want := map[string]string{"usr/lib/a.so": "liba", "usr/lib/old file": "old", "etc/x": "old"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}

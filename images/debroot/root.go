@@ -43,7 +43,8 @@ type Root struct {
 	Packages map[string]string
 }
 
-// Refresh makes Make ignore the cache, to look for newer packages.
+// RefreshEnv is an environment variable that, when it is not empty, makes Make
+// ignore the cache, to look for newer packages.
 const RefreshEnv = "SKERRY_DEBIAN_REFRESH"
 
 // Make returns the root file system that spec describes, from the directory
@@ -151,7 +152,8 @@ func bootstrap(ctx context.Context, dir string, spec Spec, m Mirrors) (map[strin
 		// /lib -> usr/lib have to be there before.
 		args = append(args,
 			"--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
-			`--extract-hook=ls "$1/var/cache/apt/archives" >`+quote(debs))
+			`--extract-hook=cd "$1/var/cache/apt/archives" && ls >`+quote(debs)+` &&
+				for d in *.deb; do echo "$d"; dpkg-deb --fsys-tarfile "$d" | tar -t; done >`+quote(filepath.Join(dir, ownersFile)))
 	}
 	args = append(args, spec.Suite, root, "-")
 	cmd := exec.CommandContext(ctx, "mmdebstrap", args...)
@@ -161,7 +163,6 @@ func bootstrap(ctx context.Context, dir string, spec Spec, m Mirrors) (map[strin
 	if err := cmd.Run(); err != nil {
 		return nil, fmt.Errorf("mmdebstrap: %w\n%s", err, log.Bytes())
 	}
-	// Links between files in the cache and those outside would be lost on copy.
 	if spec.Install {
 		b, err := os.ReadFile(filepath.Join(root, "var/lib/dpkg/status"))
 		if err != nil {
@@ -174,6 +175,42 @@ func bootstrap(ctx context.Context, dir string, spec Spec, m Mirrors) (map[strin
 		return nil, err
 	}
 	return parseDebs(string(b))
+}
+
+// ownersFile lists each package file's name and then the paths in it, one a line.
+const ownersFile = "owners"
+
+// Owners maps paths in the root file system, such as "usr/bin/x", to the names
+// of the packages that they came from. It works for roots that are only
+// unpacked.
+func (r *Root) Owners() (map[string]string, error) {
+	b, err := os.ReadFile(filepath.Join(filepath.Dir(r.Dir), ownersFile))
+	if err != nil {
+		return nil, err
+	}
+	return parseOwners(string(b)), nil
+}
+
+func parseOwners(list string) map[string]string {
+	owners := map[string]string{}
+	name := ""
+	for line := range strings.Lines(list) {
+		line = strings.TrimSuffix(line, "\n")
+		p, isPath := strings.CutPrefix(line, "./")
+		if !isPath {
+			name, _, _ = strings.Cut(line, "_")
+			continue
+		}
+		if p == "" || strings.HasSuffix(p, "/") {
+			continue
+		}
+		// Packages of before the merge of /usr still name /lib and the like.
+		if top, _, _ := strings.Cut(p, "/"); top == "lib" || top == "lib64" || top == "bin" || top == "sbin" {
+			p = "usr/" + p
+		}
+		owners[p] = name
+	}
+	return owners
 }
 
 // quote protects s from the shell that mmdebstrap runs hooks with.
