@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command bench measures what test/bench/PROMISES.md promises, prints a table
+// and writes bench-results.json. hack/bench.sh runs it as root in a network
+// namespace of its own.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"sort"
+	"syscall"
+
+	"github.com/skerry-dev/skerry/test/node"
+)
+
+// result is one line of bench-results.json. Value is the median.
+type result struct {
+	Name  string  `json:"name"`
+	Value float64 `json:"value"`
+	Unit  string  `json:"unit"`
+	N     int     `json:"n"`
+
+	p95, goal float64 // goal 0 is none
+}
+
+// bench is one run.
+type bench struct {
+	node    *node.Node
+	results []result
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) (err error) {
+	n, err := node.FromEnvironment()
+	if err != nil {
+		return err
+	}
+	if err := n.Reset(ctx); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			n.DumpLog(os.Stderr)
+		}
+		// An interrupted run cleans up as well.
+		if rerr := n.Reset(context.WithoutCancel(ctx)); rerr != nil && err == nil {
+			err = rerr
+		}
+	}()
+	b := &bench{node: n}
+	for _, step := range []func(context.Context) error{b.start, b.idle, b.oneVM, b.fiveVMs} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	b.table(os.Stdout)
+	out, err := json.MarshalIndent(b.results, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile("bench-results.json", append(out, '\n'), 0o644)
+}
+
+// add keeps the median of the samples; goal 0 is none.
+func (b *bench) add(name, unit string, goal float64, samples ...float64) {
+	sort.Float64s(samples)
+	r := result{Name: name, Unit: unit, N: len(samples), goal: goal}
+	if len(samples) > 0 {
+		r.Value = round(samples[len(samples)/2])
+		r.p95 = round(samples[(len(samples)*95+99)/100-1])
+	}
+	b.results = append(b.results, r)
+	fmt.Fprintf(os.Stderr, "%-28s %8.3f %s\n", name, r.Value, unit)
+}
+
+func round(v float64) float64 { return float64(int64(v*1000+0.5)) / 1000 }
+
+func (b *bench) table(w io.Writer) {
+	fmt.Fprintf(w, "\n%-28s %10s %10s %-6s %4s %8s\n", "name", "median", "p95", "unit", "n", "goal")
+	for _, r := range b.results {
+		goal, mark := "", ""
+		if r.goal > 0 {
+			goal = fmt.Sprintf("≤ %g", r.goal)
+			if r.Value > r.goal {
+				mark = "  missed"
+			}
+		}
+		fmt.Fprintf(w, "%-28s %10.3f %10.3f %-6s %4d %8s%s\n", r.Name, r.Value, r.p95, r.Unit, r.N, goal, mark)
+	}
+}
