@@ -223,9 +223,11 @@ func TestRenderRefuses(t *testing.T) {
 		mutate func(*v1.VirtualMachineInstance)
 		want   string
 	}{
-		"no UID":          {func(vmi *v1.VirtualMachineInstance) { vmi.UID = "" }, "UID"},
-		"no memory":       {func(vmi *v1.VirtualMachineInstance) { vmi.Spec.Domain.Memory = nil }, "spec.domain.memory.guest: required"},
-		"unknown volume":  {func(vmi *v1.VirtualMachineInstance) { vmi.Spec.Volumes = []v1.Volume{{Name: "x", HostDisk: &v1.HostDisk{}}} }, "spec.volumes[0]: volume \"x\" has no source"},
+		"no UID":    {func(vmi *v1.VirtualMachineInstance) { vmi.UID = "" }, "UID"},
+		"no memory": {func(vmi *v1.VirtualMachineInstance) { vmi.Spec.Domain.Memory = nil }, "spec.domain.memory.guest: required"},
+		"unknown volume": {func(vmi *v1.VirtualMachineInstance) {
+			vmi.Spec.Volumes = []v1.Volume{{Name: "x", HostDisk: &v1.HostDisk{}}}
+		}, "spec.volumes[0]: volume \"x\" has no source"},
 		"bad volume name": {func(vmi *v1.VirtualMachineInstance) { vmi.Spec.Volumes = []v1.Volume{{Name: "../x"}} }, "spec.volumes[0].name"},
 		"same name twice": {func(vmi *v1.VirtualMachineInstance) {
 			d := &v1.EmptyDiskSource{}
