@@ -66,9 +66,22 @@ func (d *Dir) OpenFile(name string, flags int) (*os.File, error) {
 
 // ReadFile reads a regular file of at most limit bytes.
 func (d *Dir) ReadFile(name string, limit int64) ([]byte, error) {
-	f, err := d.OpenFile(name, unix.O_RDONLY)
+	ref, st, err := d.open(name, unix.S_IFREG)
 	if err != nil {
 		return nil, err
+	}
+	defer ref.Close()
+	if st.Nlink > 1 {
+		return nil, d.pathError("open", name, ErrHardLink)
+	}
+	return d.readRef(name, ref, limit)
+}
+
+// readRef reads what an O_PATH descriptor of a regular file refers to.
+func (d *Dir) readRef(name string, ref *os.File, limit int64) ([]byte, error) {
+	f, err := os.OpenFile(procFD(ref), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, d.pathError("open", name, unwrapPath(err))
 	}
 	defer f.Close()
 	// The size is not asked for: it may change, and a sparse file costs nothing.

@@ -209,3 +209,28 @@ func (p *Process) OpenStdout() (*os.File, error) {
 	}
 	return f, nil
 }
+
+// ReadInRoot reads a file of at most limit bytes as the process sees it: path is
+// resolved with the process's root directory as "/", so that symbolic links of
+// its image can't lead out.
+func (p *Process) ReadInRoot(path string, limit int64) ([]byte, error) {
+	f, err := p.open("root", unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	root := &Dir{f: f, name: f.Name(), resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	ref, err := root.openat2(strings.TrimPrefix(path, "/"), unix.O_PATH, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer ref.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(fdOf(ref), &st); err != nil {
+		return nil, root.pathError("stat", path, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, root.pathError("open", path, &TypeError{Want: "regular file", Got: typeName(st.Mode)})
+	}
+	return root.readRef(path, ref, limit)
+}

@@ -132,6 +132,33 @@ func TestProcess(t *testing.T) {
 	wantErr(t, err, ErrExited)
 }
 
+func TestReadInRoot(t *testing.T) {
+	t.Parallel()
+	p, err := OpenProcess(os.Getpid())
+	must(t, err)
+	defer p.Close()
+	dir := t.TempDir()
+	write(t, dir+"/file", "text")
+	must(t, os.Symlink(dir+"/file", dir+"/link"))
+	must(t, unix.Mkfifo(dir+"/fifo", 0o666))
+	for _, name := range []string{"/file", "/link"} {
+		b, err := p.ReadInRoot(dir+name, 4)
+		must(t, err)
+		if string(b) != "text" {
+			t.Errorf("%s: read %q", name, b)
+		}
+		_, err = p.ReadInRoot(dir+name, 3)
+		wantErr(t, err, ErrTooLarge)
+	}
+	_, err = p.ReadInRoot(dir+"/fifo", 10)
+	wantType(t, err, "FIFO")
+	_, err = p.ReadInRoot(dir+"/none", 10)
+	wantErr(t, err, os.ErrNotExist)
+	if _, err := p.ReadInRoot("/proc/self/exe", 10); err == nil {
+		t.Error("followed a magic link")
+	}
+}
+
 func TestCloseEndsTheWatch(t *testing.T) {
 	t.Parallel()
 	p, err := OpenProcess(os.Getpid())

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package console
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+)
+
+// Why a session ended.
+var (
+	ErrTakenOver = errors.New("another client has opened this console")
+	ErrEnded     = errors.New("the machine has ended")
+	ErrFull      = errors.New("too many sessions are open")
+)
+
+// Port is one socket of a machine to which clients are connected: the serial
+// console or VNC.
+type Port struct {
+	// Dial connects to QEMU.
+	Dial func(ctx context.Context) (net.Conn, error)
+	// Exclusive is for a socket that serves one client: a new session takes the
+	// place of the old one. Otherwise up to Max sessions stand side by side.
+	Exclusive bool
+	Max       int
+	// Lossy takes everything from QEMU at once and drops what the client does
+	// not take in time: the guest waits for a serial port's reader. Without it
+	// the bytes wait in the socket; QEMU bounds what it queues for VNC by itself.
+	Lossy bool
+
+	mu       sync.Mutex
+	ended    error
+	sessions map[*Session]struct{}
+}
+
+// Session is one client's connection to a port. Read and Write may be used at
+// the same time; Close ends both.
+type Session struct {
+	port  *Port
+	conn  net.Conn
+	in    *ring // nil: read from conn
+	gone  chan struct{}
+	once  sync.Once
+	cause error
+}
+
+// Open connects a new client. With an Exclusive port the previous session is
+// ended with ErrTakenOver first.
+func (p *Port) Open(ctx context.Context) (*Session, error) {
+	old, err := p.admit()
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range old {
+		s.end(ErrTakenOver)
+	}
+	conn, err := p.Dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s := &Session{port: p, conn: conn, gone: make(chan struct{})}
+	if p.Lossy {
+		s.in = newRing(backlog)
+	}
+	p.mu.Lock()
+	if p.ended != nil || (p.Exclusive && len(p.sessions) > 0) || (!p.Exclusive && len(p.sessions) >= p.Max) {
+		// Somebody was quicker, or the machine has ended meanwhile.
+		err := p.ended
+		if err == nil && p.Exclusive {
+			err = ErrTakenOver
+		} else if err == nil {
+			err = fmt.Errorf("%w (%d)", ErrFull, p.Max)
+		}
+		p.mu.Unlock()
+		conn.Close()
+		return nil, err
+	}
+	if p.sessions == nil {
+		p.sessions = map[*Session]struct{}{}
+	}
+	p.sessions[s] = struct{}{}
+	p.mu.Unlock()
+	if s.in != nil {
+		go s.fill()
+	}
+	return s, nil
+}
+
+func (p *Port) admit() (old []*Session, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.ended != nil:
+		return nil, p.ended
+	case p.Exclusive:
+		for s := range p.sessions {
+			old = append(old, s)
+		}
+	case len(p.sessions) >= p.Max:
+		return nil, fmt.Errorf("%w (%d)", ErrFull, p.Max)
+	}
+	return old, nil
+}
+
+// End ends all sessions and refuses new ones.
+func (p *Port) End(cause error) {
+	p.mu.Lock()
+	if p.ended == nil {
+		p.ended = cause
+	}
+	open := make([]*Session, 0, len(p.sessions))
+	for s := range p.sessions {
+		open = append(open, s)
+	}
+	p.mu.Unlock()
+	for _, s := range open {
+		s.end(cause)
+	}
+}
+
+// Sessions is the number of open sessions.
+func (p *Port) Sessions() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.sessions)
+}
+
+func (s *Session) end(cause error) {
+	s.once.Do(func() {
+		s.cause = cause
+		s.port.mu.Lock()
+		delete(s.port.sessions, s)
+		s.port.mu.Unlock()
+		s.conn.Close()
+		if s.in != nil {
+			s.in.close(cause)
+		}
+		close(s.gone)
+	})
+}
+
+// Close ends the session.
+func (s *Session) Close() error {
+	s.end(net.ErrClosed)
+	return nil
+}
+
+// Done is closed when the session has ended; Cause then says why.
+func (s *Session) Done() <-chan struct{} { return s.gone }
+
+// Cause is why the session ended: io.EOF when QEMU ended it.
+func (s *Session) Cause() error {
+	select {
+	case <-s.gone:
+		return s.cause
+	default:
+		return nil
+	}
+}
+
+// Read reads what QEMU sent. After the end it returns what is left and then
+// io.EOF, or the reason why the session was ended from this side.
+func (s *Session) Read(b []byte) (int, error) {
+	if s.in != nil {
+		return s.in.read(b)
+	}
+	n, err := s.conn.Read(b)
+	if err != nil {
+		s.end(err)
+		err = s.cause
+	}
+	return n, err
+}
+
+// Write sends to QEMU. It waits while the guest does not take its input, until
+// the session ends.
+func (s *Session) Write(b []byte) (int, error) {
+	n, err := s.conn.Write(b)
+	if err != nil {
+		s.end(err)
+		err = s.cause
+	}
+	return n, err
+}
+
+// fill takes everything that QEMU sends.
+func (s *Session) fill() {
+	buf := make([]byte, 4096)
+	for {
+		n, err := s.conn.Read(buf)
+		s.in.write(buf[:n])
+		if err != nil {
+			s.end(err)
+			return
+		}
+	}
+}
+
+// backlog is how many bytes of a serial console wait for a slow client.
+const backlog = 256 << 10
+
+// ring holds the latest bytes of a stream.
+type ring struct {
+	max int
+
+	mu    sync.Mutex
+	cond  *sync.Cond
+	buf   []byte
+	lost  int
+	cause error
+}
+
+func newRing(max int) *ring {
+	r := &ring{max: max}
+	r.cond = sync.NewCond(&r.mu)
+	return r
+}
+
+func (r *ring) write(b []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.cause != nil {
+		return
+	}
+	r.buf = append(r.buf, b...)
+	if over := len(r.buf) - r.max; over > 0 {
+		// Drop a quarter at once, so that a flood does not move the whole
+		// buffer for every few bytes.
+		over = min(over+r.max/4, len(r.buf))
+		r.lost += over
+		r.buf = append(r.buf[:0], r.buf[over:]...)
+	}
+	r.cond.Broadcast()
+}
+
+func (r *ring) close(cause error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.cause == nil {
+		r.cause = cause
+	}
+	r.cond.Broadcast()
+}
+
+func (r *ring) read(b []byte) (int, error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for len(r.buf) == 0 && r.lost == 0 && r.cause == nil {
+		r.cond.Wait()
+	}
+	if r.lost > 0 {
+		note := fmt.Appendf(nil, "\r\n[skerry: %d bytes are missing here: this connection is too slow]\r\n", r.lost)
+		r.lost = 0
+		r.buf = append(note, r.buf...)
+	}
+	if len(r.buf) == 0 {
+		if errors.Is(r.cause, io.EOF) {
+			return 0, io.EOF
+		}
+		return 0, r.cause
+	}
+	n := copy(b, r.buf)
+	r.buf = r.buf[n:]
+	if len(r.buf) == 0 {
+		r.buf = nil
+	}
+	return n, nil
+}

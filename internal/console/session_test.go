@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package console
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"testing"
+)
+
+// qemu hands out connections and keeps their other ends.
+type qemu struct{ conns chan net.Conn }
+
+func newQEMU() *qemu { return &qemu{conns: make(chan net.Conn, 16)} }
+
+func (q *qemu) dial(context.Context) (net.Conn, error) {
+	a, b := net.Pipe()
+	q.conns <- b
+	return a, nil
+}
+
+func TestNewerSessionTakesOver(t *testing.T) {
+	t.Parallel()
+	q := newQEMU()
+	p := &Port{Dial: q.dial, Exclusive: true, Lossy: true}
+	first, err := p.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 16)
+	go (<-q.conns).Write([]byte("boot\n"))
+	if n, err := first.Read(b); err != nil || string(b[:n]) != "boot\n" {
+		t.Fatalf("read %q, %v", b[:n], err)
+	}
+	second, err := p.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := first.Read(b); !errors.Is(err, ErrTakenOver) {
+		t.Errorf("first session: %v", err)
+	}
+	if _, err := first.Write(b); !errors.Is(err, ErrTakenOver) {
+		t.Errorf("first session: %v", err)
+	}
+	<-first.Done()
+	if !errors.Is(first.Cause(), ErrTakenOver) {
+		t.Errorf("cause = %v", first.Cause())
+	}
+	peer := <-q.conns
+	go second.Write([]byte("ls\n"))
+	if n, err := peer.Read(b); err != nil || string(b[:n]) != "ls\n" {
+		t.Errorf("QEMU read %q, %v", b[:n], err)
+	}
+	if second.Cause() != nil || p.Sessions() != 1 {
+		t.Errorf("second session: %v, %d open", second.Cause(), p.Sessions())
+	}
+	p.End(ErrEnded)
+	if _, err := second.Read(b); !errors.Is(err, ErrEnded) {
+		t.Errorf("second session: %v", err)
+	}
+	if _, err := p.Open(t.Context()); !errors.Is(err, ErrEnded) {
+		t.Errorf("after the end: %v", err)
+	}
+	if p.Sessions() != 0 {
+		t.Errorf("%d open", p.Sessions())
+	}
+}
+
+func TestSharedPort(t *testing.T) {
+	t.Parallel()
+	q := newQEMU()
+	p := &Port{Dial: q.dial, Max: 2}
+	a, err := p.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Open(t.Context()); !errors.Is(err, ErrFull) {
+		t.Errorf("third: %v", err)
+	}
+	a.Close()
+	a.Close()
+	if _, err := a.Read(make([]byte, 1)); err == nil {
+		t.Error("read after Close")
+	}
+	if _, err := p.Open(t.Context()); err != nil {
+		t.Errorf("after one closed: %v", err)
+	}
+}
+
+func TestQEMUEnds(t *testing.T) {
+	t.Parallel()
+	for _, lossy := range []bool{true, false} {
+		q := newQEMU()
+		p := &Port{Dial: q.dial, Exclusive: true, Lossy: lossy}
+		s, err := p.Open(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		peer := <-q.conns
+		go func() { peer.Write([]byte("last words")); peer.Close() }()
+		b, err := io.ReadAll(s)
+		if err != nil || string(b) != "last words" {
+			t.Errorf("lossy %v: read %q, %v", lossy, b, err)
+		}
+		<-s.Done()
+		if p.Sessions() != 0 {
+			t.Error("still open")
+		}
+	}
+}
+
+// A client that reads nothing must not keep QEMU from writing: the guest would wait.
+func TestSlowClientLosesOutput(t *testing.T) {
+	t.Parallel()
+	q := newQEMU()
+	p := &Port{Dial: q.dial, Exclusive: true, Lossy: true}
+	s, err := p.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer := <-q.conns
+	line := []byte(strings.Repeat("x", 1023) + "\n")
+	for range 4 * backlog / len(line) {
+		if _, err := peer.Write(line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, _ = peer.Write([]byte("newest"))
+	peer.Close()
+	b, err := io.ReadAll(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(b) > backlog+200 || !strings.HasSuffix(string(b), "newest") || !strings.Contains(string(b), "bytes are missing here") {
+		t.Errorf("%d bytes, start %.90q, end %.20q", len(b), b, b[len(b)-20:])
+	}
+}
+
+func TestDialFails(t *testing.T) {
+	t.Parallel()
+	boom := errors.New("boom")
+	p := &Port{Dial: func(context.Context) (net.Conn, error) { return nil, boom }, Exclusive: true}
+	if _, err := p.Open(t.Context()); !errors.Is(err, boom) {
+		t.Errorf("err = %v", err)
+	}
+}
