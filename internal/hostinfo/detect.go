@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -25,12 +26,14 @@ func Detect(ctx context.Context, s Source) Info {
 	if i.Distro == "" {
 		i.Distro = osRelease(s.text("usr/lib/os-release"))
 	}
-	cpus, flags := cpuInfo(s.text("proc/cpuinfo"))
-	i.CPUs = cpus
+	i.CPUs, _ = cpuInfo(s.text("proc/cpuinfo"))
 	i.Memory, i.Swap = memInfo(s.text("proc/meminfo"))
 	i.NodeNameResolves = s.resolves(ctx)
-	i.KVMReason = s.kvm(flags)
-	i.KVM = i.KVMReason == ""
+	if err := KVM(s); err != nil {
+		i.KVMReason = err.Error()
+	} else {
+		i.KVM = true
+	}
 	i.Systemd = s.isDir("run/systemd/system")
 	i.Cgroup = cgroupMode(s.text("proc/self/mountinfo"))
 	i.MissingControllers = s.missingControllers(i.Cgroup)
@@ -80,18 +83,19 @@ func (s Source) resolves(ctx context.Context) bool {
 	return err == nil && len(addrs) > 0
 }
 
-// kvm returns why KVM cannot be used, or "".
-func (s Source) kvm(flags []string) string {
+// KVM says why KVM cannot run guests here; nil when it can. That the device
+// exists, and even that it opens, says nothing.
+func KVM(s Source) error {
 	if !s.isDevice("dev/kvm") {
-		return "there is no /dev/kvm"
+		return errors.New("there is no /dev/kvm")
 	}
-	if s.Arch == "amd64" && !slices.Contains(flags, "vmx") && !slices.Contains(flags, "svm") {
-		return "/dev/kvm exists, but the CPU has neither vmx nor svm"
+	if _, flags := cpuInfo(s.text("proc/cpuinfo")); s.Arch == "amd64" && !slices.Contains(flags, "vmx") && !slices.Contains(flags, "svm") {
+		return errors.New("/dev/kvm exists, but the CPU has neither vmx nor svm")
 	}
 	if err := s.ProbeKVM("/dev/kvm"); err != nil {
-		return fmt.Sprintf("/dev/kvm exists, but no machine can be made with it (%v)", err)
+		return fmt.Errorf("/dev/kvm exists, but no machine can be made with it (%w)", err)
 	}
-	return ""
+	return nil
 }
 
 func cpuInfo(text string) (cpus int, flags []string) {
