@@ -5,3 +5,5 @@
 //
 // +kubebuilder:object:generate=true
 package v1beta1
+
+//go:generate go tool controller-gen object paths=.

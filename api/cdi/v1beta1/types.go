@@ -7,17 +7,17 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// DataVolumeBlankImage is the API type of that name.
+// DataVolumeBlankImage is an empty disk.
 type DataVolumeBlankImage struct {
 }
 
-// DataVolumeCheckpoint is the API type of that name.
+// DataVolumeCheckpoint is one step of a disk that is imported in stages.
 type DataVolumeCheckpoint struct {
 	Current  string `json:"current"`
 	Previous string `json:"previous"`
 }
 
-// DataVolumeSource is the API type of that name.
+// DataVolumeSource is where a DataVolume's data come from; exactly one.
 type DataVolumeSource struct {
 	// +optional
 	Blank *DataVolumeBlankImage `json:"blank,omitempty"`
@@ -41,14 +41,14 @@ type DataVolumeSource struct {
 	Vddk *DataVolumeSourceVDDK `json:"vddk,omitempty"`
 }
 
-// DataVolumeSourceGCS is the API type of that name.
+// DataVolumeSourceGCS is an object in Google's cloud storage.
 type DataVolumeSourceGCS struct {
 	// +optional
 	SecretRef string `json:"secretRef,omitempty"`
 	URL       string `json:"url"`
 }
 
-// DataVolumeSourceHTTP is the API type of that name.
+// DataVolumeSourceHTTP is a file on a web server.
 type DataVolumeSourceHTTP struct {
 	// +optional
 	CertConfigMap string `json:"certConfigMap,omitempty"`
@@ -61,7 +61,7 @@ type DataVolumeSourceHTTP struct {
 	URL       string `json:"url"`
 }
 
-// DataVolumeSourceImageIO is the API type of that name.
+// DataVolumeSourceImageIO is a disk of an oVirt installation.
 type DataVolumeSourceImageIO struct {
 	// +optional
 	CertConfigMap string `json:"certConfigMap,omitempty"`
@@ -73,13 +73,13 @@ type DataVolumeSourceImageIO struct {
 	URL       string `json:"url"`
 }
 
-// DataVolumeSourcePVC is the API type of that name.
+// DataVolumeSourcePVC is another claim.
 type DataVolumeSourcePVC struct {
 	Name      string `json:"name"`
 	Namespace string `json:"namespace"`
 }
 
-// DataVolumeSourceRef is the API type of that name.
+// DataVolumeSourceRef refers to a DataSource.
 type DataVolumeSourceRef struct {
 	Kind string `json:"kind"`
 	Name string `json:"name"`
@@ -87,7 +87,7 @@ type DataVolumeSourceRef struct {
 	Namespace string `json:"namespace,omitempty"`
 }
 
-// DataVolumeSourceRegistry is the API type of that name.
+// DataVolumeSourceRegistry is a disk image in a container image.
 type DataVolumeSourceRegistry struct {
 	// +optional
 	CertConfigMap string `json:"certConfigMap,omitempty"`
@@ -103,7 +103,7 @@ type DataVolumeSourceRegistry struct {
 	URL string `json:"url,omitempty"`
 }
 
-// DataVolumeSourceS3 is the API type of that name.
+// DataVolumeSourceS3 is an object in an S3 store.
 type DataVolumeSourceS3 struct {
 	// +optional
 	CertConfigMap string `json:"certConfigMap,omitempty"`
@@ -112,17 +112,17 @@ type DataVolumeSourceS3 struct {
 	URL       string `json:"url"`
 }
 
-// DataVolumeSourceSnapshot is the API type of that name.
+// DataVolumeSourceSnapshot is a snapshot of a volume.
 type DataVolumeSourceSnapshot struct {
 	Name      string `json:"name"`
 	Namespace string `json:"namespace"`
 }
 
-// DataVolumeSourceUpload is the API type of that name.
+// DataVolumeSourceUpload waits for a client to send the data.
 type DataVolumeSourceUpload struct {
 }
 
-// DataVolumeSourceVDDK is the API type of that name.
+// DataVolumeSourceVDDK is a disk of a VMware installation.
 type DataVolumeSourceVDDK struct {
 	// +optional
 	BackingFile string `json:"backingFile,omitempty"`
@@ -140,7 +140,7 @@ type DataVolumeSourceVDDK struct {
 	UUID string `json:"uuid,omitempty"`
 }
 
-// DataVolumeSpec is the API type of that name.
+// DataVolumeSpec describes a claim and the data that it is filled with. Exactly one of pvc and storage.
 type DataVolumeSpec struct {
 	// +optional
 	Checkpoints []DataVolumeCheckpoint `json:"checkpoints,omitempty"`
@@ -162,13 +162,13 @@ type DataVolumeSpec struct {
 	Storage *StorageSpec `json:"storage,omitempty"`
 }
 
-// PlatformOptions is the API type of that name.
+// PlatformOptions picks one image of a multi-platform image.
 type PlatformOptions struct {
 	// +optional
 	Architecture string `json:"architecture,omitempty"`
 }
 
-// StorageSpec is the API type of that name.
+// StorageSpec describes a claim whose open fields are filled in from the storage class.
 type StorageSpec struct {
 	// +optional
 	AccessModes []string `json:"accessModes,omitempty"`

@@ -7,6 +7,13 @@
 // when one is missing here. What a field means is documented by KubeVirt; what
 // Skerry does not implement yet is refused at admission by its path.
 //
+// Deepcopy functions and the CustomResourceDefinitions in deploy/crds are made
+// from the types by `go generate`.
+//
 // +kubebuilder:object:generate=true
 // +groupName=kubevirt.io
 package v1
+
+//go:generate go tool controller-gen object paths=.
+//go:generate go tool controller-gen crd:maxDescLen=0 paths=. output:crd:artifacts:config=../../../deploy/crds
+//go:generate go run ../../../hack/crds ../../../deploy/crds
