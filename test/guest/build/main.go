@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/skerry-dev/skerry/test/guest/tiny"
 	"github.com/skerry-dev/skerry/test/guest/tools"
 )
 
@@ -30,17 +31,20 @@ func main() {
 func run(ctx context.Context) error {
 	tag := flag.String("tag", "latest", "tag of the images")
 	out := flag.String("out", "build/images", "directory for the archives")
+	raw := flag.String("raw", "build/guest", "directory for kernels, initramfs and disks")
 	cache := flag.String("cache", ".cache", "directory for what was made from Debian packages")
 	flag.Parse()
 	names := flag.Args()
 	if len(names) == 0 {
-		names = []string{"tools"}
+		names = []string{"tools", "tiny"}
 	}
 	for _, n := range names {
 		var err error
 		switch n {
 		case "tools":
 			err = tools.Build(ctx, *cache, *tag, filepath.Join(*out, "tools.tar"))
+		case "tiny":
+			err = tiny.Build(ctx, tiny.Options{Cache: *cache, Tag: *tag, Out: *out, Raw: *raw})
 		default:
 			err = fmt.Errorf("there is no such image; it can be tools, tiny or debian")
 		}

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package tiny builds the smallest guest: Debian's kernel and a busybox in an
+// initramfs. It boots in about two seconds under emulation and needs 128 MiB. It
+// speaks on its serial console: lines that start with SKERRY-GUEST say how far
+// the start has come, SKERRY-HB is the heartbeat, and there is a root shell.
+//
+// Kernel arguments: skerry.heartbeat=DEVICE|PORT|off, where DEVICE is one in /dev
+// (ttyS0 by default) and PORT a virtio-serial port's name, and
+// skerry.powerbutton=ignore.
+package tiny
+
+import (
+	"bytes"
+	"context"
+	"embed"
+	"os"
+	"path/filepath"
+
+	"github.com/skerry-dev/skerry/images/debroot"
+	"github.com/skerry-dev/skerry/images/stamp"
+	"github.com/skerry-dev/skerry/internal/ocilayout"
+	"github.com/skerry-dev/skerry/test/guest/kernel"
+	"github.com/skerry-dev/skerry/test/guest/toolchain"
+	"github.com/skerry-dev/skerry/test/guest/tools"
+)
+
+//go:embed *.go src files
+var recipe embed.FS
+
+// The images' names without their tags.
+const (
+	KernelImage = "skerry.dev/test/tiny-kernel" // /boot/{vmlinux,vmlinuz,initrd}
+	DiskImage   = "skerry.dev/test/tiny"        // /disk/tiny.raw
+)
+
+// Options says where things go.
+type Options struct {
+	Cache string // what is made from packages
+	Tag   string // of the images
+	Out   string // directory of the image archives
+	Raw   string // directory of the bare files
+}
+
+// Build makes vmlinux, vmlinuz, initrd and the images made of them, unless they
+// are there already.
+func Build(ctx context.Context, o Options) error {
+	chain, err := toolchain.Open(ctx, o.Cache)
+	if err != nil {
+		return err
+	}
+	k, err := kernel.Open(ctx, o.Cache)
+	if err != nil {
+		return err
+	}
+	busybox, err := debroot.Make(ctx, o.Cache, tools.Busybox)
+	if err != nil {
+		return err
+	}
+	key := stamp.NewKey("tiny").Text(o.Tag, k.Release, busybox.Packages["busybox-static"])
+	if err := key.FS(recipe); err != nil {
+		return err
+	}
+	archive := filepath.Join(o.Out, "tiny-kernel.tar")
+	if stamp.Fresh(key, archive) {
+		return nil
+	}
+	for _, dir := range []string{o.Out, o.Raw} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	tmp, err := os.MkdirTemp("", "tiny-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+
+	var vmlinux, rd bytes.Buffer
+	if err := k.Vmlinux(ctx, chain, &vmlinux); err != nil {
+		return err
+	}
+	if err := initrd(&rd, tmp, k, busybox); err != nil {
+		return err
+	}
+	bzImage, err := os.ReadFile(k.BzImage)
+	if err != nil {
+		return err
+	}
+	var files []ocilayout.File
+	for name, content := range map[string][]byte{"vmlinux": vmlinux.Bytes(), "vmlinuz": bzImage, "initrd": rd.Bytes()} {
+		p := filepath.Join(o.Raw, "tiny-"+name)
+		if err := os.WriteFile(p, content, 0o644); err != nil {
+			return err
+		}
+		files = append(files, ocilayout.File{Path: "boot/" + name, Source: p})
+	}
+	if err := save(tmp, archive, KernelImage+":"+o.Tag, files); err != nil {
+		return err
+	}
+	return stamp.Done(key, archive)
+}
+
+// save packs files as an image of one layer.
+func save(tmp, archive, ref string, files []ocilayout.File) error {
+	layer, err := ocilayout.NewLayer(filepath.Join(tmp, filepath.Base(archive)), "guest", files, ocilayout.Uncompressed)
+	if err != nil {
+		return err
+	}
+	img, err := ocilayout.New(ocilayout.Config{}, layer)
+	if err != nil {
+		return err
+	}
+	return ocilayout.Save(archive, ref, img)
+}
