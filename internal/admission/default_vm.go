@@ -3,13 +3,20 @@
 package admission
 
 import (
+	"slices"
+
 	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
 )
 
 // DefaultVM fills in those fields of a new VirtualMachine that must not change
 // from one start to the next. Everything else is left to DefaultVMI, so that a
 // machine's description stays what its author wrote.
+//
+// It also adds the controller's finalizer, which saves a write for every machine.
 func DefaultVM(vm *v1.VirtualMachine, c Cluster) {
+	if !slices.Contains(vm.Finalizers, v1.VMFinalizer) {
+		vm.Finalizers = append(vm.Finalizers, v1.VMFinalizer)
+	}
 	spec := &vm.Spec.Template.Spec
 	defaultPlatform(spec, c)
 	if spec.Domain.Firmware == nil {

@@ -306,9 +306,11 @@ func defaultStatus(vmi *v1.VirtualMachineInstance, c Cluster) {
 	s := &vmi.Status
 	s.RuntimeUser = v1.QEMUUser
 	if s.Phase == "" {
-		now := metav1.NewTime(c.Now())
+		at := c.Now()
+		now := metav1.NewTime(at)
 		s.Phase = v1.Pending
 		s.PhaseTransitionTimestamps = []v1.VirtualMachineInstancePhaseTransitionTimestamp{{Phase: v1.Pending, PhaseTransitionTimestamp: &now}}
+		s.Stages = []v1.StageTimestamp{{Stage: v1.StageAdmitted, Time: metav1.NewMicroTime(at)}}
 	}
 	if m := vmi.Spec.Domain.Memory; m != nil && m.Guest != nil && s.Memory == nil {
 		atBoot, current, requested := m.Guest.DeepCopy(), m.Guest.DeepCopy(), m.Guest.DeepCopy()
