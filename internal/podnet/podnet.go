@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/skerry-dev/skerry/internal/netns"
 )
@@ -171,6 +172,10 @@ func (n *NIC) complete(seed string) error {
 	}
 	if len(n.PodInterface) > 15 {
 		return fmt.Errorf("pod interface %q: longer than 15 bytes", n.PodInterface)
+	}
+	// It becomes part of paths below /proc/sys.
+	if strings.ContainsAny(n.PodInterface, "/: \t\n") || n.PodInterface == "." || n.PodInterface == ".." {
+		return fmt.Errorf("pod interface %q: want a link's name", n.PodInterface)
 	}
 	if len(n.MAC) > 0 {
 		if len(n.MAC) != 6 || n.MAC[0]&1 != 0 {

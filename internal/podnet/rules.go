@@ -79,7 +79,7 @@ func dhcpChains(n names) []chain {
 	pre := chain{"prerouting", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, *nftables.ChainPriorityRaw, nil}
 	ipv4 := []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: 1},
-		cmp(true, binaryutil.BigEndian.PutUint16(unix.ETH_P_IP)),
+		compare(true, binaryutil.BigEndian.PutUint16(unix.ETH_P_IP)),
 	}
 	pre.add(ifname(expr.MetaKeyIIFNAME, n.tap, true), ipv4, dport(unix.IPPROTO_UDP, 67), drop)
 	pre.add(ifname(expr.MetaKeyIIFNAME, n.port, true), ipv4, dport(unix.IPPROTO_UDP, 68), drop)
@@ -99,11 +99,11 @@ func ctBits(key expr.CtKey, bits uint32, set bool) []expr.Any {
 	return []expr.Any{
 		&expr.Ct{Key: key, Register: 1},
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: binaryutil.NativeEndian.PutUint32(bits), Xor: make([]byte, 4)},
-		cmp(!set, make([]byte, 4)),
+		compare(!set, make([]byte, 4)),
 	}
 }
 
-func cmp(equal bool, data []byte) *expr.Cmp {
+func compare(equal bool, data []byte) *expr.Cmp {
 	op := expr.CmpOpNeq
 	if equal {
 		op = expr.CmpOpEq
@@ -114,7 +114,7 @@ func cmp(equal bool, data []byte) *expr.Cmp {
 func ifname(key expr.MetaKey, name string, equal bool) []expr.Any {
 	data := make([]byte, unix.IFNAMSIZ)
 	copy(data, name)
-	return []expr.Any{&expr.Meta{Key: key, Register: 1}, cmp(equal, data)}
+	return []expr.Any{&expr.Meta{Key: key, Register: 1}, compare(equal, data)}
 }
 
 // field is the source or destination address in the IP header.
@@ -138,14 +138,14 @@ func (f field) load() *expr.Payload {
 }
 
 func (f field) is(a netip.Addr, equal bool) []expr.Any {
-	return []expr.Any{f.load(), cmp(equal, a.AsSlice())}
+	return []expr.Any{f.load(), compare(equal, a.AsSlice())}
 }
 
 func (f field) in(p netip.Prefix, equal bool) []expr.Any {
 	return []expr.Any{
 		f.load(),
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: f.length, Mask: ipNet(p).Mask, Xor: make([]byte, f.length)},
-		cmp(equal, p.Masked().Addr().AsSlice()),
+		compare(equal, p.Masked().Addr().AsSlice()),
 	}
 }
 
@@ -168,9 +168,9 @@ func portMatches(ports []Port) [][]expr.Any {
 func dport(proto byte, port uint16) []expr.Any {
 	return []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
-		cmp(true, []byte{proto}),
+		compare(true, []byte{proto}),
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
-		cmp(true, binaryutil.BigEndian.PutUint16(port)),
+		compare(true, binaryutil.BigEndian.PutUint16(port)),
 	}
 }
 
