@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package launcher
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/skerry-dev/skerry/internal/contract"
+)
+
+// maxTerminationLog is as much as the kubelet reads.
+const maxTerminationLog = 4096
+
+// Run waits for the agent, prepares what machine.json asks for and execs QEMU. It
+// returns only on failure; the error is in the termination log by then and has
+// been sent to the agent. SIGTERM and SIGWINCH end the process with code 0 until
+// QEMU has taken over: a machine that is deleted before it started has not failed.
+func Run(c Config) error {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGWINCH, unix.SIGINT)
+	go func() {
+		<-signals
+		os.Exit(contract.ExitPowerOff)
+	}()
+	err := run(c)
+	text := err.Error()
+	if len(text) > maxTerminationLog {
+		text = text[:maxTerminationLog]
+	}
+	// The error is printed as well; a kubelet that cannot be told here takes the
+	// end of the container's log.
+	if werr := writeExisting(c.TerminationLog, text); werr != nil {
+		return errors.Join(err, werr)
+	}
+	return err
+}
+
+func writeExisting(file, text string) error {
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_TRUNC|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return fmt.Errorf("termination log: %w", err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString(text); err != nil {
+		return fmt.Errorf("termination log: %w", err)
+	}
+	return nil
+}
+
+func run(c Config) error {
+	// Sockets and logs that QEMU makes are for the pod's user and root only.
+	unix.Umask(0o077)
+	socket := filepath.Join(c.RunDir, contract.LauncherSocket)
+	conn := -1
+	// When the container is started a second time, machine.json is there already
+	// and everything around it as well.
+	_, err := os.Lstat(filepath.Join(c.MachineDir, contract.MachineFile))
+	if errors.Is(err, os.ErrNotExist) {
+		hello, herr := hello(c.ImageInfoFile)
+		if herr != nil {
+			return herr
+		}
+		if conn, err = waitForStart(socket, hello); err != nil {
+			return fmt.Errorf("wait for the node agent: %w", err)
+		}
+	} else if err != nil {
+		return err
+	}
+	taps, m, err := prepare(c)
+	if conn >= 0 {
+		result := contract.Result{}
+		if err != nil {
+			result.Error = err.Error()
+		}
+		// The agent may be gone by now; it finds QEMU, or the container's end.
+		_ = sendLine(conn, result)
+	}
+	if err != nil {
+		return err
+	}
+	// Whoever comes from now on shall find QEMU's sockets only.
+	_ = os.Remove(socket)
+	return become(m.Argv, taps)
+}
+
+// become replaces the process by QEMU, which inherits the taps at the agreed
+// descriptor numbers and nothing else but standard input and output.
+func become(argv []string, taps []tap) error {
+	// no_new_privs is a thread's attribute: the exec must come from the one that
+	// has it.
+	runtime.LockOSThread()
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("set no_new_privs: %w", err)
+	}
+	if err := unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("mark descriptors to be closed: %w", err)
+	}
+	for _, t := range taps {
+		if err := unix.Dup3(t.opened, t.want, 0); err != nil {
+			return fmt.Errorf("tap %s: move descriptor to %d: %w", t.name, t.want, err)
+		}
+	}
+	err := unix.Exec(argv[0], argv, []string{"PATH=/usr/bin:/bin", "HOME=/", "LC_ALL=C.UTF-8"})
+	return fmt.Errorf("exec %s: %w", argv[0], err)
+}
