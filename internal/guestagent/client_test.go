@@ -162,7 +162,7 @@ func TestHostileGuest(t *testing.T) {
 		t.Errorf("%d interfaces, %d addresses, name of %d bytes", len(ifs), len(ifs[0].Addresses), len(ifs[0].Name))
 	}
 	for name, answer := range map[string]string{
-		"endless":    strings.Repeat("x", maxLine+1),
+		"endless":    strings.Repeat("x", 2*maxLine),
 		"not JSON":   "<html>\n",
 		"null":       "null\n",
 		"no answer":  strings.Repeat("\n", 20),
