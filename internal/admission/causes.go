@@ -33,6 +33,11 @@ func (v *validator) required(p *field.Path, format string, args ...any) {
 	v.add(metav1.CauseTypeFieldValueRequired, p, "is missing; "+fmt.Sprintf(format, args...))
 }
 
+// lacks refuses an object in which something is missing; the text says what.
+func (v *validator) lacks(p *field.Path, format string, args ...any) {
+	v.add(metav1.CauseTypeFieldValueRequired, p, fmt.Sprintf(format, args...))
+}
+
 // duplicate refuses a second use of something that must be unique.
 func (v *validator) duplicate(p *field.Path, value any, first *field.Path) {
 	v.add(metav1.CauseTypeFieldValueDuplicate, p, show(value)+" is already used by "+first.String()+"; each must have its own")

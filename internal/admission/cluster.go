@@ -37,7 +37,7 @@ func DefaultCluster() Cluster {
 		MachineType:     "q35",
 		CPUModel:        "host-model",
 		MaxHotplugRatio: 4,
-		MaxVCPUs:        512,
+		MaxVCPUs:        255, // without an IOMMU in the guest, APIC ids have 8 bits
 		NewUUID:         func() string { return string(uuid.NewUUID()) },
 		Now:             time.Now,
 	}

@@ -174,6 +174,7 @@ func defaultDisks(spec *v1.VirtualMachineInstanceSpec) {
 	for _, v := range spec.Volumes {
 		if !used[v.Name] && v.MemoryDump == nil && v.DownwardMetrics == nil {
 			dev.Disks = append(dev.Disks, v1.Disk{Name: v.Name})
+			used[v.Name] = true
 		}
 	}
 	bus := "virtio"

@@ -3,10 +3,10 @@
 package admission
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"reflect"
-	"sort"
 	"strings"
 	"time"
 
@@ -15,6 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	kjson "sigs.k8s.io/json"
+
+	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
 )
 
 // misshapen finds the values in a JSON document that do not fit a Go type: where
@@ -32,7 +34,7 @@ func (v *validator) misshapen(p *field.Path, raw any, t reflect.Type) {
 	case reflect.TypeFor[resource.Quantity]():
 		s := fmt.Sprint(raw)
 		if _, err := resource.ParseQuantity(s); err != nil || !isScalar(raw) {
-			v.invalid(p, show(raw), "is not a quantity; use a number with or without a suffix such as 500m, 2, 512Mi or 10Gi")
+			v.invalid(p, s, "is not a quantity; use a number with or without a suffix such as 500m, 2, 512Mi or 10Gi")
 		}
 		return
 	case reflect.TypeFor[intstr.IntOrString]():
@@ -43,13 +45,13 @@ func (v *validator) misshapen(p *field.Path, raw any, t reflect.Type) {
 	case reflect.TypeFor[metav1.Duration]():
 		s, ok := raw.(string)
 		if _, err := time.ParseDuration(s); !ok || err != nil {
-			v.invalid(p, show(raw), "is not a duration; use a form such as 90s or 5m")
+			v.invalid(p, fmt.Sprint(raw), "is not a duration; use a form such as 90s or 5m")
 		}
 		return
 	case reflect.TypeFor[metav1.Time](), reflect.TypeFor[metav1.MicroTime]():
 		s, ok := raw.(string)
 		if _, err := time.Parse(time.RFC3339, s); !ok || err != nil {
-			v.invalid(p, show(raw), "is not a time; use the form 2006-01-02T15:04:05Z")
+			v.invalid(p, fmt.Sprint(raw), "is not a time; use the form 2006-01-02T15:04:05Z")
 		}
 		return
 	case reflect.TypeFor[metav1.ObjectMeta](), reflect.TypeFor[metav1.FieldsV1]():
@@ -62,11 +64,14 @@ func (v *validator) misshapen(p *field.Path, raw any, t reflect.Type) {
 			v.wrongKind(p, raw, "an object (indented lines of `name: value`)")
 			return
 		}
-		fields := map[string]reflect.Type{}
+		fields := map[string]fieldShape{}
 		jsonFields(t, fields)
-		for _, k := range sortedKeys(m) {
-			if ft, ok := fields[k]; ok {
-				v.misshapen(child(p, k), m[k], ft)
+		for _, k := range sortedKeys(fields) {
+			f := fields[k]
+			if value, ok := m[k]; ok && value != nil {
+				v.misshapen(child(p, k), value, f.typ)
+			} else if f.required && isOurs(t) {
+				v.missing(child(p, k), t.Name()+"."+k, f.typ)
 			}
 		}
 	case reflect.Map:
@@ -123,6 +128,39 @@ func (v *validator) wrongKind(p *field.Path, raw any, want string) {
 	v.add(metav1.CauseTypeFieldValueInvalid, p, shown+" is of the wrong type; use "+want)
 }
 
+// isOurs tells whether a type is of the API itself: only there does a field
+// without omitempty mean that it must be given.
+func isOurs(t reflect.Type) bool {
+	return t.PkgPath() == reflect.TypeFor[v1.VirtualMachine]().PkgPath()
+}
+
+// examples say how to give a field that is required.
+var examples = map[string]string{
+	"VirtualMachine.spec":                         "give runStrategy and template there",
+	"VirtualMachineInstance.spec":                 "give domain and volumes there",
+	"VirtualMachineSpec.template":                 "describe the machine in template.spec",
+	"VirtualMachineInstanceSpec.domain":           "give the machine's memory, CPUs and devices there",
+	"DomainSpec.devices":                          "list disks and interfaces there, or write devices: {}",
+	"ContainerDiskSource.image":                   "name a container image, for example registry.example/fedora:42",
+	"KernelBootContainer.image":                   "name the container image with the kernel, for example registry.example/kernel:6.12",
+	"EmptyDiskSource.capacity":                    "say how large the disk is, for example 2Gi",
+	"PersistentVolumeClaimVolumeSource.claimName": "name a claim in the machine's namespace",
+}
+
+func (v *validator) missing(p *field.Path, name string, t reflect.Type) {
+	text, ok := examples[name]
+	if !ok {
+		text = "it must be given"
+		switch {
+		case strings.HasSuffix(name, ".name"):
+			text = "give it a name"
+		case t.Kind() == reflect.Struct && t != reflect.TypeFor[resource.Quantity]():
+			text = "it must be given, if only as {}"
+		}
+	}
+	v.required(p, "%s", text)
+}
+
 func isScalar(raw any) bool {
 	switch raw.(type) {
 	case string, json.Number:
@@ -138,9 +176,15 @@ func child(p *field.Path, name string) *field.Path {
 	return p.Child(name)
 }
 
+// fieldShape is what is known of a field from its Go declaration.
+type fieldShape struct {
+	typ      reflect.Type
+	required bool
+}
+
 // jsonFields lists the fields of a struct by their JSON names, those of embedded
 // structs included.
-func jsonFields(t reflect.Type, out map[string]reflect.Type) {
+func jsonFields(t reflect.Type, out map[string]fieldShape) {
 	for i := range t.NumField() {
 		f := t.Field(i)
 		name, opts, _ := strings.Cut(f.Tag.Get("json"), ",")
@@ -149,31 +193,31 @@ func jsonFields(t reflect.Type, out map[string]reflect.Type) {
 		case name == "" && (f.Anonymous || strings.Contains(opts, "inline")):
 			jsonFields(f.Type, out)
 		case name == "":
-			out[f.Name] = f.Type
+			out[f.Name] = fieldShape{f.Type, false}
 		default:
-			out[name] = f.Type
+			out[name] = fieldShape{f.Type, !strings.Contains(opts, "omit")}
 		}
 	}
 }
 
-// decodeInto decodes an object from the API server; where that fails the causes
-// say which values are to blame.
+// decodeInto decodes an object from the API server. Causes say which values have
+// the wrong form and which are missing: the API server's own check of the schema
+// comes after defaults were filled in, and its texts are terse.
 func decodeInto(data []byte, obj any) ([]metav1.StatusCause, error) {
-	err := kjson.UnmarshalCaseSensitivePreserveInts(data, obj)
-	if err == nil {
-		return nil, nil
-	}
-	d := json.NewDecoder(strings.NewReader(string(data)))
+	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
-	var raw any
-	if derr := d.Decode(&raw); derr != nil {
-		return nil, fmt.Errorf("decode object: %w", derr)
-	}
-	v := &validator{}
-	v.misshapen(nil, raw, reflect.TypeOf(obj))
-	if len(v.result.Causes) == 0 {
+	var raw map[string]any
+	if err := d.Decode(&raw); err != nil {
 		return nil, fmt.Errorf("decode object: %w", err)
 	}
-	sort.SliceStable(v.result.Causes, func(i, j int) bool { return v.result.Causes[i].Field < v.result.Causes[j].Field })
-	return v.result.Causes, nil
+	delete(raw, "status") // not the user's
+	v := &validator{}
+	v.misshapen(nil, raw, reflect.TypeOf(obj))
+	if len(v.result.Causes) > 0 {
+		return v.result.Causes, nil
+	}
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(data, obj); err != nil {
+		return nil, fmt.Errorf("decode object: %w", err)
+	}
+	return nil, nil
 }

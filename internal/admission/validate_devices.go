@@ -27,6 +27,9 @@ func (v *validator) devices(p *field.Path, d *v1.Devices) {
 		}
 		v.oneOf(vp, vd.Type, "vga", "virtio", "bochs", "cirrus", "ramfb")
 	}
+	for i, pd := range d.PanicDevices {
+		v.oneOf(p.Child("panicDevices").Index(i).Child("model"), pd.Model, "hyperv", "isa", "pvpanic")
+	}
 	v.unsupportedDevices(p, d)
 }
 
@@ -51,10 +54,9 @@ func (v *validator) unsupportedDevices(p *field.Path, d *v1.Devices) {
 		{len(d.Filesystems) > 0, "filesystems", "use a disk"},
 		{len(d.GPUs) > 0, "gpus", "leave it out"},
 		{len(d.HostDevices) > 0, "hostDevices", "leave it out"},
-		{len(d.PanicDevices) > 0, "panicDevices", "leave it out: every machine has a pvpanic device"},
+		{isTrue(d.NetworkInterfaceMultiqueue, false), "networkInterfaceMultiqueue", "leave it out: interfaces have one queue"},
 		{d.Sound != nil, "sound", "leave it out"},
 		{d.TPM != nil && isTrue(d.TPM.Enabled, true), "tpm", "leave it out"},
-		{isTrue(d.UseVirtioTransitional, false), "useVirtioTransitional", "leave it out: devices are virtio 1.0"},
 	} {
 		if u.set {
 			v.unsupported(p.Child(u.name), u.instead)

@@ -12,8 +12,8 @@ import (
 
 // Buses of disks and of CD-ROM drives.
 var (
-	diskBuses  = []string{"virtio", "sata", "scsi"}
-	cdromBuses = []string{"sata", "scsi"}
+	diskBuses  = []string{"virtio", "sata", "scsi", "usb"}
+	cdromBuses = []string{"sata", "scsi", "usb"}
 )
 
 // serialNumber is what a disk's or machine's serial number may consist of.
@@ -33,9 +33,10 @@ func (v *validator) disks(p *field.Path, spec *v1.VirtualMachineInstanceSpec, bo
 	names := map[string]*field.Path{}
 	for i := range list {
 		d, dp := &list[i], p.Index(i)
-		v.uniqueName(dp.Child("name"), d.Name, names)
-		if d.Name != "" && !volumes[d.Name] {
-			v.add("FieldValueNotFound", dp.Child("name"), show(d.Name)+" is not the name of a volume; add it to spec.volumes or use a name from there")
+		if volumes[d.Name] {
+			v.unique(dp.Child("name"), d.Name, names) // its form was checked with the volume
+		} else if v.uniqueName(dp.Child("name"), d.Name, names) {
+			v.add("FieldValueNotFound", dp.Child("name"), show(d.Name)+" is not the name of a volume; add one of that name to volumes or use a name from there")
 		}
 		v.disk(dp, d)
 		boot.check(v, dp.Child("bootOrder"), d.BootOrder)
@@ -53,7 +54,7 @@ func (v *validator) disk(p *field.Path, d *v1.Disk) {
 		v.invalid(p, d.Name, "is of several kinds; keep one of disk and cdrom")
 	}
 	if t := d.Disk; t != nil {
-		v.bus(p.Child("disk", "bus"), t.Bus, diskBuses)
+		v.oneOf(p.Child("disk", "bus"), t.Bus, diskBuses...)
 		if isTrue(t.Readonly, false) && t.Bus == "sata" {
 			v.invalid(p.Child("disk", "readonly"), true, "is not possible on bus sata; use virtio or scsi, or a cdrom")
 		}
@@ -62,7 +63,7 @@ func (v *validator) disk(p *field.Path, d *v1.Disk) {
 		}
 	}
 	if t := d.CDRom; t != nil {
-		v.bus(p.Child("cdrom", "bus"), t.Bus, cdromBuses)
+		v.oneOf(p.Child("cdrom", "bus"), t.Bus, cdromBuses...)
 		if !isTrue(t.Readonly, true) {
 			v.invalid(p.Child("cdrom", "readonly"), false, "is not possible; a CD-ROM is always read-only, use a disk to write to")
 		}
@@ -86,6 +87,7 @@ func (v *validator) disk(p *field.Path, d *v1.Disk) {
 	if d.IO == "native" && d.Cache != "" && d.Cache != "none" {
 		v.invalid(p.Child("io"), d.IO, "needs cache none, found %s; change one of them", show(d.Cache))
 	}
+	v.blockSize(p.Child("blockSize"), d.BlockSize)
 	v.unsupportedDisk(p, d)
 }
 
@@ -94,7 +96,6 @@ func (v *validator) unsupportedDisk(p *field.Path, d *v1.Disk) {
 		set           bool
 		name, instead string
 	}{
-		{d.BlockSize != nil, "blockSize", "leave it out: disks have blocks of 512 bytes"},
 		{isTrue(d.ChangedBlockTracking, false), "changedBlockTracking", "leave it out"},
 		{isTrue(d.DedicatedIOThread, false), "dedicatedIOThread", "leave it out"},
 		{isTrue(d.Shareable, false), "shareable", "leave it out: no volume here can be shared between machines"},
@@ -106,12 +107,30 @@ func (v *validator) unsupportedDisk(p *field.Path, d *v1.Disk) {
 	}
 }
 
-func (v *validator) bus(p *field.Path, bus string, allowed []string) {
-	if bus == "usb" {
-		v.unsupported(p, "use "+orList(allowed))
+const (
+	minBlock = 512
+	maxBlock = 2 << 20
+)
+
+func (v *validator) blockSize(p *field.Path, s *v1.BlockSize) {
+	if s == nil || s.Custom == nil {
 		return
 	}
-	v.oneOf(p, bus, allowed...)
+	for _, b := range []struct {
+		name     string
+		bytes    int32
+		optional bool
+	}{{"logical", s.Custom.Logical, false}, {"physical", s.Custom.Physical, false}, {"discardGranularity", s.Custom.DiscardGranularity, true}} {
+		if b.optional && b.bytes == 0 {
+			continue
+		}
+		if b.bytes < minBlock || b.bytes > maxBlock || b.bytes&(b.bytes-1) != 0 {
+			v.invalid(p.Child("custom", b.name), b.bytes, "is not a block size; use a power of two from %d to %d", minBlock, maxBlock)
+		}
+	}
+	if s.Custom.Logical > s.Custom.Physical {
+		v.invalid(p.Child("custom", "logical"), s.Custom.Logical, "is more than custom.physical (%d); use as much or less", s.Custom.Physical)
+	}
 }
 
 // bootOrders are the boot orders used so far, by disks and interfaces alike.

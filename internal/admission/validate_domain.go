@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"time"
+	"unicode"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -15,10 +16,10 @@ import (
 )
 
 const (
-	// minGuestMemory is KubeVirt's smallest memory request, in bytes.
-	minGuestMemory = 1000 * 1000
+	// minGuestMemory is the smallest memory that a machine can be built with, in bytes.
+	minGuestMemory = mebibyte
 	// maxGuestMemory bounds sums of sizes in bytes; no host comes near it.
-	maxGuestMemory = 64 << 40
+	maxGuestMemory = 16 << 40
 )
 
 func (v *validator) domain(p *field.Path, spec *v1.VirtualMachineInstanceSpec) {
@@ -43,15 +44,29 @@ func (v *validator) domain(p *field.Path, spec *v1.VirtualMachineInstanceSpec) {
 	if d.IoThreadsPolicy != nil {
 		v.unsupported(p.Child("ioThreadsPolicy"), "leave it out")
 	}
-	if d.Chassis != nil {
-		v.unsupported(p.Child("chassis"), "leave it out, or use firmware.serial")
+	v.chassis(p.Child("chassis"), d.Chassis)
+	v.oneOf(p.Child("rebootPolicy"), d.RebootPolicy, "Reboot", "Terminate")
+}
+
+func (v *validator) chassis(p *field.Path, c *v1.Chassis) {
+	if c == nil {
+		return
 	}
-	switch d.RebootPolicy {
-	case "", "Reboot":
-	case "Terminate":
-		v.unsupported(p.Child("rebootPolicy"), "leave it out or use Reboot")
-	default:
-		v.oneOf(p.Child("rebootPolicy"), d.RebootPolicy, "Reboot")
+	for _, f := range []struct{ name, value string }{
+		{"manufacturer", c.Manufacturer}, {"version", c.Version}, {"serial", c.Serial}, {"asset", c.Asset}, {"sku", c.SKU},
+	} {
+		v.printable(p.Child(f.name), f.value, maxSMBIOS)
+	}
+}
+
+// maxSMBIOS is the length of a text that the guest reads about its hardware, in bytes.
+const maxSMBIOS = 256
+
+func (v *validator) printable(p *field.Path, s string, limit int) {
+	if len(s) > limit {
+		v.invalid(p, s, "is %d bytes long; use at most %d", len(s), limit)
+	} else if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }) {
+		v.invalid(p, s, "has control characters; use printable characters in one line")
 	}
 }
 
@@ -157,9 +172,9 @@ func (v *validator) guestMemory(p *field.Path, q *resource.Quantity) {
 	case n < minGuestMemory && strings.HasSuffix(q.String(), "m"):
 		v.invalid(p, q.String(), "is in thousandths of a byte; write M or Mi for megabytes, for example 512Mi")
 	case n < minGuestMemory:
-		v.invalid(p, q.String(), "is too small; use 1M or more, for example 512Mi")
+		v.invalid(p, q.String(), "is too small; use 1Mi or more, for example 512Mi")
 	case n > maxGuestMemory:
-		v.invalid(p, q.String(), "is too large; use 64Ti or less")
+		v.invalid(p, q.String(), "is too large; use 16Ti or less")
 	}
 }
 
@@ -224,19 +239,25 @@ func (v *validator) firmware(p *field.Path, d *v1.DomainSpec) {
 		v.unsupported(p.Child("acpi"), "leave it out")
 	}
 	if b := fw.Bootloader; b != nil {
-		v.bootloader(p.Child("bootloader"), b, d.Features)
+		v.bootloader(p.Child("bootloader"), b)
 	}
 	if k := fw.KernelBoot; k != nil {
 		v.kernelBoot(p.Child("kernelBoot"), k)
 	}
 }
 
-func (v *validator) bootloader(p *field.Path, b *v1.Bootloader, f *v1.Features) {
+func (v *validator) bootloader(p *field.Path, b *v1.Bootloader) {
 	if b.BIOS != nil && b.EFI != nil {
 		v.invalid(p, "bios and efi", "exclude each other; keep one")
 	}
-	if b.EFI != nil {
-		v.unsupported(p.Child("efi"), "leave it out or use bios: {}")
+	if b.EFI == nil {
+		return
+	}
+	if isTrue(b.EFI.SecureBoot, true) {
+		v.unsupported(p.Child("efi", "secureBoot"), "it is on unless set to false; use secureBoot: false")
+	}
+	if isTrue(b.EFI.Persistent, false) {
+		v.unsupported(p.Child("efi", "persistent"), "leave it out: UEFI's variables last as long as the instance")
 	}
 }
 
@@ -267,8 +288,8 @@ func (v *validator) kernelBoot(p *field.Path, k *v1.KernelBoot) {
 	}
 	if len(k.KernelArgs) > maxKernelArgs {
 		v.invalid(p.Child("kernelArgs"), k.KernelArgs, "is %d bytes long; use at most %d", len(k.KernelArgs), maxKernelArgs)
-	} else if strings.ContainsFunc(k.KernelArgs, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		v.invalid(p.Child("kernelArgs"), k.KernelArgs, "has control characters; write the arguments in one line")
+	} else {
+		v.printable(p.Child("kernelArgs"), k.KernelArgs, maxKernelArgs)
 	}
 }
 
@@ -298,6 +319,9 @@ func (v *validator) clock(p *field.Path, c *v1.Clock) {
 		v.oneOf(tp.Child("pit", "tickPolicy"), t.PIT.TickPolicy, "delay", "catchup", "discard")
 	}
 	if t.RTC != nil {
+		if !isTrue(t.RTC.Present, true) {
+			v.unsupported(tp.Child("rtc", "present"), "a machine without a clock cannot be built; leave it out")
+		}
 		v.oneOf(tp.Child("rtc", "tickPolicy"), t.RTC.TickPolicy, "delay", "catchup")
 		v.oneOf(tp.Child("rtc", "track"), t.RTC.Track, "guest", "wall")
 	}
@@ -307,6 +331,9 @@ func (v *validator) features(p *field.Path, d *v1.DomainSpec) {
 	f := d.Features
 	if f == nil {
 		return
+	}
+	if f.Apic != nil && !isTrue(f.Apic.Enabled, true) {
+		v.unsupported(p.Child("apic", "enabled"), "a machine without an APIC cannot be built; leave it out")
 	}
 	h, hp := f.Hyperv, p.Child("hyperv")
 	if h != nil {
@@ -318,14 +345,17 @@ func (v *validator) features(p *field.Path, d *v1.DomainSpec) {
 		if s := h.Spinlocks; s != nil && s.Spinlocks != nil && (*s.Spinlocks < 4095 || *s.Spinlocks > 1<<32-1) {
 			v.invalid(hp.Child("spinlocks", "spinlocks"), *s.Spinlocks, "is out of range; use 4095 to 4294967295")
 		}
-		if id := h.Vendorid; id != nil && len(id.Vendorid) > 12 {
-			v.invalid(hp.Child("vendorid", "vendorid"), id.Vendorid, "is too long; use 12 characters at most")
+		if id := h.Vendorid; id != nil && isTrue(id.Enabled, true) && !vendorID.MatchString(id.Vendorid) {
+			v.invalid(hp.Child("vendorid", "vendorid"), id.Vendorid, "is not a vendor's name; use 1 to 12 letters, digits, spaces and the characters '.', '_', ':' and '-'")
 		}
 	}
 	if h != nil && f.HypervPassthrough != nil && isTrue(f.HypervPassthrough.Enabled, true) {
 		v.invalid(p.Child("hypervPassthrough"), true, "cannot stand beside features.hyperv; keep one")
 	}
 }
+
+// vendorID is what fits into the twelve bytes of CPUID.
+var vendorID = regexp.MustCompile(`^[A-Za-z0-9 ._:-]{1,12}$`)
 
 // prerequisite refuses a Hyper-V feature whose prerequisite was switched off.
 func (v *validator) prerequisite(p *field.Path, name string, on bool, needs string, other *v1.FeatureState) {

@@ -14,7 +14,7 @@ import (
 	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
 )
 
-var nicModels = []string{"virtio", "e1000", "e1000e", "rtl8139"}
+var nicModels = []string{"virtio", "e1000", "e1000e", "igb", "ne2k_pci", "pcnet", "rtl8139"}
 
 // bridgeMAC is the address of the bridge in front of a masquerade interface.
 const bridgeMAC = "02:00:00:00:00:00"
@@ -66,7 +66,7 @@ func (v *validator) network(p *field.Path, n *v1.Network) {
 		v.guestNetwork(p.Child("pod", "vmIPv6NetworkCIDR"), pod.VMIPv6NetworkCIDR, false, 32, 126, "fd10:0:2::/120")
 	}
 	if types == 0 {
-		v.required(p, "network %s has no type; use pod: {}", show(n.Name))
+		v.lacks(p, "network %s has no type; use pod: {}", show(n.Name))
 	}
 	if types > 1 {
 		v.invalid(p, n.Name, "is of several types; keep pod: {}")
@@ -105,10 +105,10 @@ func (v *validator) interfaces(p *field.Path, spec *v1.VirtualMachineInstanceSpe
 		v.uniqueName(ip.Child("name"), nic.Name, names)
 		network := networks[nic.Name]
 		if nic.Name != "" && network == nil {
-			v.add("FieldValueNotFound", ip.Child("name"), show(nic.Name)+" is not the name of a network; add it to spec.networks or use a name from there")
+			v.add("FieldValueNotFound", ip.Child("name"), show(nic.Name)+" is not the name of a network; add one of that name to networks or use a name from there")
 		}
 		v.binding(ip, nic)
-		v.oneOfModel(ip.Child("model"), nic.Model)
+		v.oneOf(ip.Child("model"), nic.Model, nicModels...)
 		v.mac(ip.Child("macAddress"), nic.MacAddress, macs)
 		v.ports(ip.Child("ports"), nic.Ports)
 		if nic.DhcpOptions != nil {
@@ -147,19 +147,10 @@ func (v *validator) binding(p *field.Path, nic *v1.Interface) {
 	}
 	switch len(found) {
 	case 0:
-		v.required(p, "interface %s has no binding; use masquerade: {} or bridge: {}", show(nic.Name))
+		v.lacks(p, "interface %s has no binding; use masquerade: {} or bridge: {}", show(nic.Name))
 	case 1:
 	default:
 		v.invalid(p, nic.Name, "has %d bindings (%s); keep one", len(found), strings.Join(found, ", "))
-	}
-}
-
-func (v *validator) oneOfModel(p *field.Path, model string) {
-	switch model {
-	case "igb", "ne2k_pci", "pcnet":
-		v.unsupported(p, show(model)+" is not among the models; use "+orList(nicModels))
-	default:
-		v.oneOf(p, model, nicModels...)
 	}
 }
 
@@ -251,12 +242,17 @@ func (v *validator) dhcpOptions(p *field.Path, o *v1.DHCPOptions) {
 	}
 }
 
+// maxACPIIndex is the largest index that a guest names an interface after.
+const maxACPIIndex = 16383
+
 func (v *validator) unsupportedInterface(p *field.Path, nic *v1.Interface) {
+	if nic.AcpiIndex < 0 || nic.AcpiIndex > maxACPIIndex {
+		v.invalid(p.Child("acpiIndex"), nic.AcpiIndex, "is out of range; use 1 to %d", maxACPIIndex)
+	}
 	for _, u := range []struct {
 		set           bool
 		name, instead string
 	}{
-		{nic.AcpiIndex != 0, "acpiIndex", "leave it out, and find the interface in the guest by its macAddress"},
 		{nic.PciAddress != "", "pciAddress", "leave it out: addresses are assigned in the order of the interfaces"},
 		{len(nic.PortRanges) > 0, "portRanges", "list ports one by one, or leave both out to let everything in"},
 		{nic.State != "" && nic.State != "up", "state", show(nic.State) + " cannot be set; use up or leave it out"},

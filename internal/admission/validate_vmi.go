@@ -65,6 +65,7 @@ func (v *validator) instanceSpec(p *field.Path, spec *v1.VirtualMachineInstanceS
 	v.volumes(p.Child("volumes"), spec)
 	v.networks(p, spec)
 	v.domain(p.Child("domain"), spec)
+	v.buildable(p, spec)
 }
 
 func (v *validator) lifecycle(p *field.Path, spec *v1.VirtualMachineInstanceSpec) {

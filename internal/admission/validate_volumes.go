@@ -45,19 +45,21 @@ func (v *validator) volumes(p *field.Path, spec *v1.VirtualMachineInstanceSpec) 
 }
 
 // uniqueName checks the name of a volume, disk, network or interface.
-func (v *validator) uniqueName(p *field.Path, name string, seen map[string]*field.Path) {
+func (v *validator) uniqueName(p *field.Path, name string, seen map[string]*field.Path) bool {
 	if name == "" {
 		v.required(p, "give it a name")
-		return
+		return false
 	}
-	if !v.dnsLabel(p, name) {
-		return
-	}
+	return v.dnsLabel(p, name) && v.unique(p, name, seen)
+}
+
+func (v *validator) unique(p *field.Path, name string, seen map[string]*field.Path) bool {
 	if first, ok := seen[name]; ok {
 		v.duplicate(p, name, first)
-		return
+		return false
 	}
 	seen[name] = p
+	return true
 }
 
 // A volumeKind is one source of a volume.
@@ -105,7 +107,7 @@ func (v *validator) volumeSource(p *field.Path, vol *v1.Volume) {
 	}
 	switch len(found) {
 	case 0:
-		v.required(p, "volume %s has no source; use containerDisk, emptyDisk or cloudInitNoCloud", show(vol.Name))
+		v.lacks(p, "volume %s has no source; use containerDisk, emptyDisk or cloudInitNoCloud", show(vol.Name))
 	case 1:
 	default:
 		v.invalid(p, vol.Name, "has %d sources (%s); give each volume exactly one", len(found), strings.Join(found, ", "))
@@ -151,12 +153,19 @@ func (v *validator) image(p *field.Path, ref string) {
 	}
 }
 
+// imagePath is what a path in an image may consist of: QEMU reads it in places
+// where a comma or a space would end it.
+var imagePath = regexp.MustCompile(`^/?[A-Za-z0-9._+@=:~-]+(/[A-Za-z0-9._+@=:~-]+)*$`)
+
+// maxImagePath is the length of such a path in bytes.
+const maxImagePath = 512
+
 func (v *validator) pathInImage(p *field.Path, name, example string) {
 	switch {
-	case !path.IsAbs(name) || path.Clean(name) != name || name == "/":
-		v.invalid(p, name, "is not an absolute path in the image without '.' and '..'; for example %s", example)
-	case strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' }) || len(name) > 1024:
-		v.invalid(p, name, "has control characters or is longer than 1024 bytes; for example %s", example)
+	case len(name) > maxImagePath:
+		v.invalid(p, name, "is %d bytes long; use at most %d", len(name), maxImagePath)
+	case path.Clean("/"+name) != "/"+strings.TrimPrefix(name, "/") || !imagePath.MatchString(name):
+		v.invalid(p, name, "is not a file's path in the image; use letters, digits, '/' and the characters . _ + @ = : ~ - without the parts '.' and '..', for example %s", example)
 	}
 }
 
@@ -164,7 +173,7 @@ func (v *validator) cloudInit(p *field.Path, s *v1.CloudInitNoCloudSource) {
 	user := v.cloudInitData(p, "userData", s.UserData, s.UserDataBase64, "secretRef", s.SecretRef)
 	network := v.cloudInitData(p, "networkData", s.NetworkData, s.NetworkDataBase64, "networkDataSecretRef", s.NetworkDataSecretRef)
 	if user+network == 0 {
-		v.required(p, "give one of userData, userDataBase64, secretRef, networkData, networkDataBase64 and networkDataSecretRef")
+		v.lacks(p, "has no data; give one of userData, userDataBase64, secretRef, networkData, networkDataBase64 and networkDataSecretRef")
 	}
 }
 
