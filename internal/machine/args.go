@@ -22,9 +22,10 @@ func (m Machine) Args() []string {
 	a.add("-no-user-config")
 	a.add("-nodefaults")
 	a.platform(m)
-	a.monitors()
+	a.monitors(m)
 	a.serial(m)
 	a.graphics(m)
+	a.backends(m)
 	for _, d := range m.Devices() {
 		a.device(d)
 	}
@@ -173,12 +174,16 @@ func socket(id, file string) *keyvals {
 
 // monitors: one for the agent, one for the pod's preStop hook. A monitor serves
 // one client at a time.
-func (a *args) monitors() {
+func (a *args) monitors(m Machine) {
 	for _, mon := range []struct{ id, file string }{
 		{"qmp0", contract.QMPSocket}, {"qmp1", contract.ShutdownQMPSocket},
 	} {
 		a.add("-chardev", socket(mon.id, mon.file).String())
-		a.add("-mon", (&keyvals{}).set("chardev", mon.id).set("mode", "control").String())
+		if m.MonitorObjects {
+			a.add("-object", Props{{"qom-type", "monitor-qmp"}, {"id", "monitor-" + mon.id}, {"chardev", mon.id}}.String())
+		} else {
+			a.add("-mon", (&keyvals{}).set("chardev", mon.id).set("mode", "control").String())
+		}
 	}
 }
 
@@ -202,8 +207,12 @@ func (a *args) graphics(m Machine) {
 		// Any number of viewers may look at the same time.
 		a.add("-vnc", (&keyvals{}).word("unix:"+contract.RunDir+"/"+contract.VNCSocket).set("share", "force-shared").String())
 	}
+}
+
+// backends are what devices lean on.
+func (a *args) backends(m Machine) {
 	a.add("-chardev", socket("agent0", contract.GuestAgentSocket).String())
-	a.add("-object", Props{{"qom-type", "rng-builtin"}, {"id", "rng0"}}.String())
+	a.add("-object", Props{{"qom-type", "rng-builtin"}, {"id", "entropy0"}}.String())
 	for _, d := range m.Disks {
 		for _, p := range d.Blockdevs() {
 			a.add("-blockdev", p.String())

@@ -29,7 +29,7 @@ func (m Machine) Devices() []Props {
 		add(append(virtio(fixed(slotBalloon), false, "virtio-balloon-pci", "balloon0"),
 			Prop{"deflate-on-oom", true}, Prop{"free-page-reporting", true}))
 	}
-	add(append(virtio(fixed(slotRNG), false, "virtio-rng-pci", "rng0"), Prop{"rng", "rng0"}))
+	add(append(virtio(fixed(slotRNG), false, "virtio-rng-pci", "rng0"), Prop{"rng", "entropy0"}))
 	for _, p := range m.Panic {
 		if p.OnPCI {
 			add(fixed(slotPanic).on(Props{{"driver", p.Driver}, {"id", "panic1"}}))

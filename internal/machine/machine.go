@@ -16,6 +16,9 @@ type Machine struct {
 	UUID  string
 	Type  string // versioned, such as "pc-q35-11.1"
 	Accel Accel
+	// MonitorObjects says that QEMU takes monitors as objects; it deprecates the
+	// option for them since.
+	MonitorObjects bool
 
 	CPU      CPU
 	Memory   Memory
@@ -124,6 +127,7 @@ func (b *builder) identity() {
 		b.fail(field.Invalid(spec.Child("domain", "firmware", "uuid"), b.m.UUID, "must be a UUID such as 5d307ca9-b3ef-428c-8861-06e72d69f223"))
 	}
 	b.m.Accel = b.host.Accel
+	b.m.MonitorObjects = !b.qemu.less(version{11, 1})
 	b.machineType()
 	if s.StartStrategy != nil {
 		p := spec.Child("startStrategy")
