@@ -8,11 +8,13 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
+	"github.com/skerry-dev/skerry/internal/podtemplate"
 )
 
 func TestJudge(t *testing.T) {
@@ -180,5 +182,56 @@ func TestNewStages(t *testing.T) {
 	got := newStages(&was.Status, &is.Status)
 	if len(got) != 1 || got[v1.StageQEMU] != 1500*time.Millisecond {
 		t.Errorf("new stages %v", got)
+	}
+}
+
+// What a stripped pod leads to is what the whole pod leads to.
+func TestStripPodLosesNothing(t *testing.T) {
+	t.Parallel()
+	rendered, err := podtemplate.Render(instance(v1.Pending, func(vmi *v1.VirtualMachineInstance) {
+		vmi.Spec.Volumes = []v1.Volume{{Name: "seed", CloudInitNoCloud: &v1.CloudInitNoCloudSource{SecretRef: &corev1.LocalObjectReference{Name: "user"}}}}
+	}), podtemplate.Params{LauncherImage: "launcher:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := func(opts ...podOpt) corev1.Pod {
+		p := *rendered.DeepCopy()
+		p.UID, p.CreationTimestamp = "uid-pod", metav1.NewTime(born)
+		for _, o := range opts {
+			o(&p)
+		}
+		return p
+	}
+	for name, p := range map[string]corev1.Pod{
+		"new":           base(),
+		"unschedulable": base(podCond(corev1.PodScheduled, corev1.ConditionFalse, "Unschedulable", "1 Insufficient memory. 1 node(s) didn't match Pod's node affinity/selector.")),
+		"bound":         base(bound),
+		"hangs":         base(waiting("ContainerCreating", "")),
+		"runs":          base(running, podCond(corev1.PodReady, corev1.ConditionTrue, "", "")),
+		"going":         base(running, terminating(60)),
+		"ended":         base(exited(1, "Error", "x")),
+		"refused":       base(failedPod("UnexpectedAdmissionError", "x")),
+	} {
+		for _, phase := range []v1.VirtualMachineInstancePhase{v1.Pending, v1.Scheduled, v1.Running} {
+			vmi := instance(phase)
+			if !ours(&p, vmi) {
+				t.Fatalf("%s: the pod is not recognised", name)
+			}
+			obj, err := StripPod(p.DeepCopy())
+			if err != nil {
+				t.Fatal(err)
+			}
+			small, ok := obj.(*corev1.Pod)
+			if !ok || !ours(small, vmi) {
+				t.Fatalf("%s: the stripped pod is not recognised", name)
+			}
+			at := born.Add(time.Minute)
+			want := Next(Input{VMI: vmi, Pods: []corev1.Pod{p}, Live: true, Now: at})
+			got := Next(Input{VMI: vmi, Pods: []corev1.Pod{*small}, Live: true, Now: at})
+			want.Pod, got.Pod = nil, nil
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%s, %s (-whole +stripped):\n%s", name, phase, diff)
+			}
+		}
 	}
 }
