@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/skerry-dev/skerry/distro/pki"
+	"github.com/skerry-dev/skerry/distro/teardown"
+)
+
+// saved is what a start leaves in the data directory for the commands that come
+// later: status, down and reset must find the names that up was given.
+type saved struct {
+	Config Config
+	// Sysctls are the kernel's settings from before the first start.
+	Sysctls map[string]string
+}
+
+// changedSysctls are those that the kubelet, kube-proxy and hostnet set.
+var changedSysctls = []string{
+	"kernel/keys/root_maxbytes", "kernel/keys/root_maxkeys", "kernel/panic", "kernel/panic_on_oops",
+	"net/ipv4/conf/all/route_localnet", "net/ipv4/ip_forward",
+	"vm/overcommit_memory", "vm/panic_on_oom",
+}
+
+func savedFile(dataDir string) string { return filepath.Join(dataDir, "cluster.json") }
+
+// save remembers the configuration, and at the first start the kernel's settings.
+func (c *Config) save() error {
+	s := saved{Config: *c}
+	if old, err := load(c.DataDir); err == nil {
+		s.Sysctls = old.Sysctls
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if s.Sysctls == nil {
+		s.Sysctls = map[string]string{}
+		for _, name := range changedSysctls {
+			if b, err := os.ReadFile(filepath.Join("/proc/sys", name)); err == nil {
+				s.Sysctls[name] = strings.TrimSpace(string(b))
+			}
+		}
+	}
+	b, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return err
+	}
+	return pki.WriteFile(savedFile(c.DataDir), b, 0o600)
+}
+
+func load(dataDir string) (saved, error) {
+	var s saved
+	b, err := os.ReadFile(savedFile(dataDir))
+	if err != nil {
+		return s, err
+	}
+	if err := json.Unmarshal(b, &s); err != nil {
+		return s, fmt.Errorf("read %s: %w", savedFile(dataDir), err)
+	}
+	return s, nil
+}
+
+// Load returns the configuration with which the cluster in a data directory was
+// started last, or, where none ever was, what the flags alone say.
+func Load(flags Config) (*Config, error) {
+	s, err := load(flags.DataDir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		s.Config = flags
+	case err != nil:
+		return nil, err
+	}
+	// The directories are where they were found, whatever they were called then.
+	s.Config.DataDir = flags.DataDir
+	if flags.RunDir != DefaultRunDir || s.Config.RunDir == "" {
+		s.Config.RunDir = flags.RunDir
+	}
+	return &s.Config, s.Config.Complete()
+}
+
+// Teardown names all that the cluster leaves on the machine.
+func (c *Config) Teardown() (teardown.Target, error) {
+	t := teardown.Target{
+		DataDir: c.DataDir, RunDir: c.RunDir, Bridge: c.Bridge, CgroupRoot: c.CgroupRoot,
+		NFTables: []string{
+			"ip kube-proxy", "ip6 kube-proxy", "inet " + c.Bridge,
+			"inet cni_plugins_masquerade", "inet cni_hostport", "ip cni_hostport", "ip6 cni_hostport",
+		},
+	}
+	if c.CgroupRoot == "/" {
+		// Without a root of their own the pods are where every kubelet has them.
+		t.CgroupRoot = "/kubepods"
+	}
+	if h, err := detectHost(); err != nil {
+		return t, err
+	} else if h.systemd {
+		t.CgroupRoot += ".slice"
+	}
+	s, err := load(c.DataDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return t, err
+	}
+	t.Sysctls = s.Sysctls
+	return t, nil
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package status
+
+import (
+	"fmt"
+	"io"
+	"sort"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/duration"
+
+	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
+	"github.com/skerry-dev/skerry/distro/pki"
+)
+
+// almostFull is the share of free space below which the disk is called short.
+const almostFull = 0.10
+
+// Print writes the status for a person, one line for each thing that matters.
+func (s *Status) Print(w io.Writer, now time.Time) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	line := func(ok bool, name, text string) {
+		mark := "✓"
+		if !ok {
+			mark = "✗"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\n", mark, name, text)
+	}
+	line(s.Skerry.PID != 0 && s.Skerry.Err == nil, "Skerry", s.skerryText())
+	line(s.API.Err == nil, "Kubernetes", orError(s.API.Detail, s.API.Err))
+	line(s.Containerd.Err == nil, "containerd", orError(s.Containerd.Detail, s.Containerd.Err))
+	line(s.nodeReady() == "Ready", "Node", s.nodeText())
+	line(true, "VMs", s.machinesText())
+	line(s.Disk.Err == nil && float64(s.Disk.Free) > almostFull*float64(s.Disk.Total), "Disk", s.diskText())
+	soon, text := certText(s.Certs, now)
+	line(s.CertsErr == nil && !soon, "Certificates", orError(text, s.CertsErr))
+	line(true, "Host", fmt.Sprintf("%s, Linux %s, %d CPUs, %s memory", s.Host.Distro, s.Host.Kernel, s.Host.CPUs, bytes(uint64(max(s.Host.Memory, 0)))))
+	_ = t.Flush()
+
+	t = tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, f := range s.Host.Findings() {
+		mark := " "
+		if !f.Good {
+			mark = "!"
+		}
+		fmt.Fprintf(t, "  %s\t%s\t%s\n", mark, f.Topic, f.String())
+	}
+	_ = t.Flush()
+
+	if len(s.Machines) == 0 {
+		return
+	}
+	fmt.Fprintln(w)
+	t = tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "NAMESPACE\tVM\tPHASE\tAGE\tIP\tMACHINE\tLAUNCHER")
+	sort.Slice(s.Machines, func(i, j int) bool {
+		a, b := &s.Machines[i], &s.Machines[j]
+		return a.Namespace+"/"+a.Name < b.Namespace+"/"+b.Name
+	})
+	for i := range s.Machines {
+		m := &s.Machines[i]
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.Namespace, m.Name, m.Status.Phase,
+			duration.HumanDuration(now.Sub(m.CreationTimestamp.Time)), address(m), machineType(m), m.Status.LauncherContainerImageVersion)
+	}
+	_ = t.Flush()
+}
+
+func address(m *v1.VirtualMachineInstance) string {
+	if len(m.Status.Interfaces) == 0 {
+		return ""
+	}
+	return m.Status.Interfaces[0].IPAddress
+}
+
+func machineType(m *v1.VirtualMachineInstance) string {
+	if m.Status.Machine == nil {
+		return ""
+	}
+	return m.Status.Machine.Type
+}
+
+func (s *Status) skerryText() string {
+	switch {
+	case s.Skerry.Err != nil:
+		return s.Skerry.Err.Error()
+	case s.Skerry.PID == 0:
+		return "does not run: start it with `skerry up`; pods and machines that are there run on without it"
+	}
+	return fmt.Sprintf("running for %s, PID %d, %s resident", duration.HumanDuration(s.Skerry.Up), s.Skerry.PID, bytes(uint64(s.Skerry.RSS)))
+}
+
+func (s *Status) nodeText() string {
+	if s.Node == nil {
+		return "unknown: the API does not answer"
+	}
+	text := s.Node.Name + " " + s.nodeReady()
+	for _, a := range s.Node.Status.Addresses {
+		if a.Type == "InternalIP" {
+			text += ", " + a.Address
+		}
+	}
+	return fmt.Sprintf("%s, %d pods", text, s.Pods)
+}
+
+func (s *Status) machinesText() string {
+	by := map[v1.VirtualMachineInstancePhase]int{}
+	for i := range s.Machines {
+		by[s.Machines[i].Status.Phase]++
+	}
+	if len(s.Machines) == 0 {
+		return "none"
+	}
+	var parts []string
+	for p, n := range by {
+		parts = append(parts, fmt.Sprintf("%d %s", n, p))
+	}
+	sort.Strings(parts)
+	return strings.Join(parts, ", ")
+}
+
+func (s *Status) diskText() string {
+	if s.Disk.Err != nil {
+		return s.Disk.Err.Error()
+	}
+	return fmt.Sprintf("%s free of %s at %s", bytes(s.Disk.Free), bytes(s.Disk.Total), s.Disk.Dir)
+}
+
+// certText tells of the certificate that ends first, and whether it ended.
+func certText(certs []pki.Expiry, now time.Time) (expired bool, text string) {
+	if len(certs) == 0 {
+		return false, "none yet"
+	}
+	first := certs[0]
+	for _, c := range certs[1:] {
+		if c.NotAfter.Before(first.NotAfter) {
+			first = c
+		}
+	}
+	left := first.NotAfter.Sub(now)
+	if left <= 0 {
+		return true, fmt.Sprintf("%s ended on %s: `skerry up` renews it", first.Name, first.NotAfter.Format(time.DateOnly))
+	}
+	return false, fmt.Sprintf("%d, renewed by themselves; the first (%s) ends in %s", len(certs), first.Name, duration.HumanDuration(left))
+}
+
+func orError(text string, err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	return text
+}
+
+func bytes(n uint64) string {
+	const unit = 1024
+	f, units := float64(n), []string{"B", "KiB", "MiB", "GiB", "TiB"}
+	i := 0
+	for f >= unit && i < len(units)-1 {
+		f /= unit
+		i++
+	}
+	if i == 0 {
+		return fmt.Sprintf("%d B", n)
+	}
+	return fmt.Sprintf("%.1f %s", f, units[i])
+}
