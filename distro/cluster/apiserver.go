@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
+	"k8s.io/kubernetes/cmd/kube-apiserver/app"
+	"k8s.io/kubernetes/cmd/kube-apiserver/app/options"
+
+	"github.com/skerry-dev/skerry/distro/pki"
+)
+
+// apiListener listens on the loopback interface, the node's address and, where
+// that is another one, the bridge's: on nothing else.
+func (c *Config) apiListener() (net.Listener, error) {
+	addrs := []string{"127.0.0.1", c.NodeAddress().String()}
+	if b := c.BridgeAddress(); b != c.NodeAddress() {
+		addrs = append(addrs, b.String())
+	}
+	var parts []net.Listener
+	for _, a := range addrs {
+		l, err := net.Listen("tcp4", net.JoinHostPort(a, strconv.Itoa(c.Ports.API)))
+		if err != nil {
+			for _, p := range parts {
+				p.Close()
+			}
+			return nil, fmt.Errorf("listen for the API server (is another cluster running? see --api-port): %w", err)
+		}
+		parts = append(parts, l)
+	}
+	return merge(parts...), nil
+}
+
+func (c *Config) apiServerOptions(dir pki.Dir, etcd, encryption string, l net.Listener) *options.ServerRunOptions {
+	s := options.NewServerRunOptions()
+	s.Etcd.StorageConfig.Transport.ServerList = []string{etcd}
+	s.Etcd.EncryptionProviderConfigFilepath = encryption
+	s.SecureServing.Listener = l
+	s.SecureServing.BindPort = c.Ports.API
+	s.SecureServing.ServerCert.CertKey.CertFile = dir.Cert(apiServerCert)
+	s.SecureServing.ServerCert.CertKey.KeyFile = dir.Key(apiServerCert)
+	s.GenericServerRunOptions.AdvertiseAddress = net.IP(c.NodeAddress().AsSlice())
+	s.Authentication.Anonymous.Allow = false
+	s.Authentication.ClientCert.ClientCA = dir.Cert(caName)
+	s.Authentication.RequestHeader.ClientCAFile = dir.Cert(frontProxyCA)
+	s.Authentication.RequestHeader.AllowedNames = []string{"front-proxy-client"}
+	s.Authentication.RequestHeader.UsernameHeaders = []string{"X-Remote-User"}
+	s.Authentication.RequestHeader.UIDHeaders = []string{"X-Remote-Uid"}
+	s.Authentication.RequestHeader.GroupHeaders = []string{"X-Remote-Group"}
+	s.Authentication.RequestHeader.ExtraHeaderPrefixes = []string{"X-Remote-Extra-"}
+	s.Authentication.ServiceAccounts.Issuers = []string{"https://kubernetes.default.svc." + ClusterDomain}
+	s.Authentication.ServiceAccounts.KeyFiles = []string{dir.Pub(signingKey)}
+	s.ServiceAccountSigningKeyFile = dir.Key(signingKey)
+	s.Authorization.Modes = []string{"Node", "RBAC"}
+	s.Admission.GenericAdmission.EnablePlugins = []string{"NodeRestriction"}
+	s.ProxyClientCertFile = dir.Cert(frontProxyClient)
+	s.ProxyClientKeyFile = dir.Key(frontProxyClient)
+	// The aggregated API's Service has no selector and no proxy is needed to
+	// reach its one endpoint.
+	s.EnableAggregatorRouting = true
+	s.AllowPrivileged = true // also for the kubelet: the setting is process-wide and this is the first to make it
+	s.ServiceClusterIPRanges = c.serviceCIDR.String()
+	s.KubeletConfig.PreferredAddressTypes = []string{"InternalIP"} // the node's name need not resolve
+	s.KubeletConfig.TLSClientConfig.CertFile = dir.Cert(apiServerKubelet)
+	s.KubeletConfig.TLSClientConfig.KeyFile = dir.Key(apiServerKubelet)
+	s.KubeletConfig.TLSClientConfig.CAFile = dir.Cert(caName)
+	return s
+}
+
+// runAPIServer runs until the context ends.
+func (c *Config) runAPIServer(ctx context.Context, s *options.ServerRunOptions) error {
+	// Once per process, before anything reads a feature gate.
+	if err := s.GenericServerRunOptions.ComponentGlobalsRegistry.Set(); err != nil {
+		return err
+	}
+	completed, err := s.Complete(ctx)
+	if err != nil {
+		return err
+	}
+	if errs := completed.Validate(); len(errs) > 0 {
+		return utilerrors.NewAggregate(errs)
+	}
+	return app.Run(ctx, completed)
+}
+
+// waitAPI polls /readyz as the administrator until it says ok.
+func (c *Config) waitAPI(ctx context.Context, dir pki.Dir) error {
+	cert, err := tls.LoadX509KeyPair(dir.Cert(adminCert), dir.Key(adminCert))
+	if err != nil {
+		return err
+	}
+	ca, err := os.ReadFile(dir.Cert(caName))
+	if err != nil {
+		return err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(ca) {
+		return errors.New("the cluster's authority is no certificate")
+	}
+	client := &http.Client{
+		Timeout:   5 * time.Second,
+		Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{cert}}},
+	}
+	defer client.CloseIdleConnections()
+	var last error
+	for {
+		last = func() error {
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.server()+"/readyz", nil)
+			if err != nil {
+				return err
+			}
+			res, err := client.Do(req)
+			if err != nil {
+				return err
+			}
+			defer res.Body.Close()
+			b, _ := io.ReadAll(io.LimitReader(res.Body, 4096))
+			if res.StatusCode != http.StatusOK {
+				return fmt.Errorf("%s: %s", res.Status, b)
+			}
+			return nil
+		}()
+		if last == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("API server is not ready: %w", errors.Join(context.Cause(ctx), last))
+		case <-time.After(25 * time.Millisecond):
+		}
+	}
+}

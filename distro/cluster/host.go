@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// host is what matters about the machine.
+type host struct {
+	cgroupV2    bool
+	systemd     bool // systemd is PID 1 and owns the cgroup tree
+	sysResource bool // CAP_SYS_RESOURCE: may lower OOM scores
+}
+
+func detectHost() (host, error) {
+	var h host
+	if os.Geteuid() != 0 {
+		return h, fmt.Errorf("must be root (it mounts, makes network interfaces and cgroups): try sudo")
+	}
+	if st, err := os.Stat("/run/systemd/system"); err == nil && st.IsDir() {
+		h.systemd = true
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs("/sys/fs/cgroup", &fs); err != nil {
+		return h, fmt.Errorf("look at /sys/fs/cgroup: %w", err)
+	}
+	h.cgroupV2 = fs.Type == unix.CGROUP2_SUPER_MAGIC
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return h, err
+	}
+	h.sysResource = hasCapability(string(status), unix.CAP_SYS_RESOURCE)
+	for _, tool := range []struct{ name, pkg string }{{"runc", "runc"}, {"nft", "nftables"}, {"mount", "mount"}} {
+		if _, err := exec.LookPath(tool.name); err != nil {
+			return h, fmt.Errorf("%s is not installed: on Debian, apt-get install %s", tool.name, tool.pkg)
+		}
+	}
+	return h, nil
+}
+
+// hasCapability reads the effective capabilities from /proc/<pid>/status, proc(5).
+func hasCapability(status string, capability uint) bool {
+	for line := range strings.Lines(status) {
+		if v, ok := strings.CutPrefix(line, "CapEff:"); ok {
+			bits, err := strconv.ParseUint(strings.TrimSpace(v), 16, 64)
+			return err == nil && bits&(1<<capability) != 0
+		}
+	}
+	return false
+}
+
+// cgroupDriver follows whoever owns the cgroup tree.
+func (h host) cgroupDriver() string {
+	if h.systemd {
+		return "systemd"
+	}
+	return "cgroupfs"
+}

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/skerry-dev/skerry/distro/cni"
+	"github.com/skerry-dev/skerry/distro/containerd"
+	"github.com/skerry-dev/skerry/distro/hostnet"
+	"github.com/skerry-dev/skerry/distro/pki"
+)
+
+// prepareHost makes directories, mounts, cgroups and the network.
+func (c *Config) prepareHost(ctx context.Context) error {
+	for _, d := range []struct {
+		path string
+		mode os.FileMode
+	}{
+		{c.DataDir, 0o711}, {c.RunDir, 0o711}, {c.LogDir(), 0o755}, {c.KubeletRoot(), 0o750}, {c.data("cni", "networks"), 0o700},
+	} {
+		if err := os.MkdirAll(d.path, d.mode); err != nil {
+			return err
+		}
+	}
+	if err := sharedMount(c.KubeletRoot()); err != nil {
+		return fmt.Errorf("make mounts in %s visible to containers: %w", c.KubeletRoot(), err)
+	}
+	if err := c.ensureCgroupRoot(ctx); err != nil {
+		return fmt.Errorf("cgroup %s: %w", c.CgroupRoot, err)
+	}
+	if err := hostnet.Ensure(ctx, hostnet.Config{
+		Bridge: c.Bridge, Address: c.BridgeAddress(), PodCIDR: c.podCIDR, ServiceCIDR: c.serviceCIDR, Open: c.bindAddress.IsValid(),
+	}); err != nil {
+		return err
+	}
+	conf, err := cni.Render(cni.Config{Bridge: c.Bridge, PodCIDR: c.podCIDR, Gateway: c.BridgeAddress(), DataDir: c.data("cni", "networks")})
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(c.data("cni", "conf"), 0o755); err != nil {
+		return err
+	}
+	return pki.WriteFile(c.data("cni", "conf", "10-skerry.conflist"), conf, 0o644)
+}
+
+// sharedMount makes dir lie on a mount whose later mounts are seen in other
+// mount namespaces. Where systemd runs that is so already; elsewhere dir is
+// mounted onto itself, so that the rest of the machine stays as it is.
+func sharedMount(dir string) error {
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	point, shared := mountOf(string(b), dir)
+	if shared {
+		return nil
+	}
+	if point != dir {
+		if err := unix.Mount(dir, dir, "", unix.MS_BIND, ""); err != nil {
+			return err
+		}
+	}
+	return unix.Mount("", dir, "", unix.MS_SHARED, "")
+}
+
+// mountOf finds dir's mount in a mountinfo file, proc_pid_mountinfo(5).
+func mountOf(mountinfo, dir string) (point string, shared bool) {
+	for line := range strings.Lines(mountinfo) {
+		f := strings.Fields(line)
+		if len(f) < 7 {
+			continue
+		}
+		p := unescape(f[4])
+		under := p == dir || p == "/" || strings.HasPrefix(dir, p+"/")
+		if !under || len(p) < len(point) {
+			continue
+		}
+		end := slices.Index(f[6:], "-")
+		if end < 0 {
+			continue
+		}
+		point = p
+		shared = slices.ContainsFunc(f[6:6+end], func(o string) bool { return strings.HasPrefix(o, "shared:") })
+	}
+	return point, shared
+}
+
+// unescape undoes the octal escapes of mountinfo.
+func unescape(s string) string {
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
+}
+
+// ensureCgroupRoot makes the cgroup of all pods where it is not the root.
+func (c *Config) ensureCgroupRoot(ctx context.Context) error {
+	if c.CgroupRoot == "/" {
+		return nil
+	}
+	if c.host.systemd {
+		slice := strings.TrimPrefix(c.CgroupRoot, "/") + ".slice"
+		if out, err := exec.CommandContext(ctx, "systemctl", "start", slice).CombinedOutput(); err != nil {
+			return fmt.Errorf("start %s: %w: %s", slice, err, out)
+		}
+		return nil
+	}
+	b, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for line := range strings.Lines(string(b)) {
+		f := strings.Fields(line)
+		if len(f) > 2 && (f[2] == "cgroup" || f[2] == "cgroup2") {
+			errs = append(errs, os.MkdirAll(filepath.Join(unescape(f[1]), c.CgroupRoot), 0o755))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// archives reads what images there are to import. The pods' first container's
+// must be among them.
+func (c *Config) archives() (all []containerd.Archive, pause string, err error) {
+	files, err := filepath.Glob(filepath.Join(c.ImagesDir, "*.tar"))
+	if err != nil {
+		return nil, "", err
+	}
+	for _, f := range files {
+		a, err := containerd.ReadArchive(f)
+		if err != nil {
+			return nil, "", err
+		}
+		all = append(all, a)
+		if filepath.Base(f) == "pause.tar" {
+			pause = a.Name
+		}
+	}
+	if pause == "" {
+		return nil, "", fmt.Errorf("%s has no pause.tar, the image of every pod's first container: build it with `make images`, or give its directory with --images-dir", c.ImagesDir)
+	}
+	return all, pause, nil
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"context"
+	"net/netip"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/skerry-dev/skerry/distro/dns"
+)
+
+// resolvEvery is how often the machine's name servers are looked at. They change
+// when an edge box gets a new lease; polling one small file also sees a
+// replaced symlink, which a watch on the file would not.
+const resolvEvery = 15 * time.Second
+
+// upstreams are the machine's name servers.
+func (c *Config) upstreams() []netip.AddrPort {
+	path := hostResolvConf()
+	if path == "" {
+		return nil
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil
+	}
+	return dns.Nameservers(string(b), c.BridgeAddress(), c.DNSServiceAddress())
+}
+
+// followResolvConf gives the DNS server new upstreams when they change, and
+// stops it at the end.
+func (i *instance) followResolvConf(ctx context.Context, server *dns.Server, cfg dns.Config) {
+	tick := time.NewTicker(resolvEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			if err := server.Stop(); err != nil {
+				i.log.Warn("stop the DNS server", "err", err)
+			}
+			return
+		case <-tick.C:
+		}
+		now := i.cfg.upstreams()
+		if slices.Equal(now, cfg.Upstreams) {
+			continue
+		}
+		cfg.Upstreams = now
+		if err := server.Reconfigure(cfg); err != nil {
+			i.log.Error("give the DNS server new upstreams", "upstreams", now, "err", err)
+			continue
+		}
+		i.log.Info("name servers changed", "upstreams", now)
+	}
+}
