@@ -145,7 +145,14 @@ func pump(from, to *os.File) {
 }
 
 // OpenTap attaches to the tap, which is made if it does not exist.
-func OpenTap(ns *os.File, name string) (*os.File, error) {
+func OpenTap(ns *os.File, name string) (*os.File, error) { return openTap(ns, name, 0) }
+
+// OpenTapVnetHdr is OpenTap for a virtio card: frames have a header.
+func OpenTapVnetHdr(ns *os.File, name string) (*os.File, error) {
+	return openTap(ns, name, unix.IFF_VNET_HDR)
+}
+
+func openTap(ns *os.File, name string, flags uint16) (*os.File, error) {
 	var f *os.File
 	err := netns.Do(ns, func() error {
 		fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
@@ -156,7 +163,7 @@ func OpenTap(ns *os.File, name string) (*os.File, error) {
 		if err != nil {
 			return errors.Join(err, unix.Close(fd))
 		}
-		ifr.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI)
+		ifr.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | flags)
 		if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr); err != nil {
 			return errors.Join(fmt.Errorf("attach to tap %s: %w", name, err), unix.Close(fd))
 		}
