@@ -3,10 +3,12 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
 
-VERSION ?= v0.1.0
+export SKERRY_VERSION ?= v0.1.0
+VERSION := $(SKERRY_VERSION)
 K8S_VERSION := v1.37.2
 export CGO_ENABLED ?= 0
-export GOFLAGS ?=
+# One set of flags for build, vet and test, so that Kubernetes is compiled once.
+export GOFLAGS ?= -trimpath
 
 BIN := build/bin
 LDFLAGS := -s -w -X github.com/skerry-dev/skerry/internal/version.Version=$(VERSION)
@@ -43,15 +45,15 @@ deps:
 
 binaries:
 	@mkdir -p $(BIN)
-	go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/...
-	cd distro && go build -trimpath -ldflags '$(K8S_LDFLAGS)' -o ../$(BIN)/ ./cmd/...
+	go build -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/...
+	cd distro && go build -ldflags '$(K8S_LDFLAGS)' -o ../$(BIN)/ ./cmd/...
 	hack/runtime.sh $(BIN)
 
 images: binaries
-	go run ./images/build
+	go run ./images/build -version $(VERSION)
 
 guests: binaries
-	go run ./test/guest/build
+	go run ./test/guest/build -out build/test-images
 
 generate: ## regenerates what is checked in, then fails if that changed anything
 	go generate ./api/...

@@ -24,6 +24,7 @@ until_true() { # until_true SECONDS WHAT COMMAND...
 
 say "bring up the cluster"
 run $skerry up --detach
+$skerry image import build/test-images/*.tar
 
 say "a container and a virtual machine"
 [ -f $dir/id ] || ssh-keygen -q -t ed25519 -N '' -C skerry-demo -f $dir/id

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -23,7 +24,6 @@ import (
 const (
 	namespace = "default"
 	rounds    = 5
-	pauseTag  = "skerry.dev/pause:latest"
 )
 
 // life is what one machine's life took, in seconds and MiB.
@@ -98,7 +98,7 @@ func (b *bench) lives(suffix string, lives []life) {
 func (b *bench) pausePod(ctx context.Context, name string) (float64, error) {
 	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
 	p.Spec.TerminationGracePeriodSeconds = new(int64)
-	p.Spec.Containers = []corev1.Container{{Name: "pause", Image: pauseTag, ImagePullPolicy: corev1.PullNever}}
+	p.Spec.Containers = []corev1.Container{{Name: "pause", Image: "skerry.dev/pause:" + os.Getenv("SKERRY_VERSION"), ImagePullPolicy: corev1.PullNever}}
 	begin := time.Now()
 	if err := b.node.Client.Create(ctx, p); err != nil {
 		return 0, err

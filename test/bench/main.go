@@ -61,7 +61,7 @@ func run(ctx context.Context) (err error) {
 		}
 	}()
 	b := &bench{node: n}
-	for _, step := range []func(context.Context) error{b.start, b.idle, b.oneVM, b.fiveVMs} {
+	for _, step := range []func(context.Context) error{b.start, b.idle, n.ImportTestImages, b.oneVM, b.fiveVMs} {
 		if err := step(ctx); err != nil {
 			return err
 		}

@@ -51,7 +51,7 @@ func run(m *testing.M) (code int, err error) {
 		return 0, err
 	}
 	if err = up(n); err == nil {
-		err = n.Connect()
+		err = errors.Join(n.Connect(), n.ImportTestImages(context.Background()))
 	}
 	if err != nil {
 		n.DumpLog(os.Stderr)

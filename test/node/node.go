@@ -79,6 +79,19 @@ func (n *Node) Up(ctx context.Context, w io.Writer) error {
 	return cmd.Run()
 }
 
+// ImportTestImages brings in the guests' and pods' images of the tests.
+func (n *Node) ImportTestImages(ctx context.Context) error {
+	files, err := filepath.Glob(filepath.Join(filepath.Dir(n.Bin), "test-images", "*.tar"))
+	if err != nil {
+		return err
+	}
+	if len(files) == 0 {
+		return errors.New("build/test-images has no images: run `make guests`")
+	}
+	_, err = n.run(ctx, append([]string{"image", "import", "--data-dir", n.DataDir, "--run-dir", n.RunDir}, files...))
+	return err
+}
+
 // Reset removes the cluster and all that it made.
 func (n *Node) Reset(ctx context.Context) error {
 	_, err := n.Skerry(ctx, "reset", "--yes")
@@ -87,7 +100,7 @@ func (n *Node) Reset(ctx context.Context) error {
 
 // PID is that of the running skerry process, as text.
 func (n *Node) PID() (string, error) {
-	b, err := os.ReadFile(filepath.Join(n.RunDir, "skerry.pid"))
+	b, err := os.ReadFile(filepath.Join(n.DataDir, "lock"))
 	return strings.TrimSpace(string(b)), err
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/skerry-dev/skerry/images/debroot"
 	"github.com/skerry-dev/skerry/images/stamp"
 	"github.com/skerry-dev/skerry/internal/ocilayout"
+	"github.com/skerry-dev/skerry/test/guest/disk"
 	"github.com/skerry-dev/skerry/test/guest/kernel"
 	"github.com/skerry-dev/skerry/test/guest/toolchain"
 	"github.com/skerry-dev/skerry/test/guest/tools"
@@ -61,8 +62,8 @@ func Build(ctx context.Context, o Options) error {
 	if err := key.FS(recipe); err != nil {
 		return err
 	}
-	archive := filepath.Join(o.Out, "tiny-kernel.tar")
-	if stamp.Fresh(key, archive) {
+	archive, diskArchive := filepath.Join(o.Out, "tiny-kernel.tar"), filepath.Join(o.Out, "tiny.tar")
+	if stamp.Fresh(key, archive) && stamp.Fresh(key, diskArchive) {
 		return nil
 	}
 	for _, dir := range []string{o.Out, o.Raw} {
@@ -98,7 +99,48 @@ func Build(ctx context.Context, o Options) error {
 	if err := save(tmp, archive, KernelImage+":"+o.Tag, files); err != nil {
 		return err
 	}
-	return stamp.Done(key, archive)
+	raw := filepath.Join(o.Raw, "tiny.raw")
+	if err := writeDisk(ctx, chain, tmp, files, raw); err != nil {
+		return err
+	}
+	if err := save(tmp, diskArchive, DiskImage+":"+o.Tag, []ocilayout.File{{Path: "disk/tiny.raw", Source: raw}}); err != nil {
+		return err
+	}
+	if err := stamp.Done(key, archive); err != nil {
+		return err
+	}
+	return stamp.Done(key, diskArchive)
+}
+
+// kernelLine is what the disk boots with. The heartbeat is off, since the console
+// is the shell's; "heartbeat ttyS0" in the guest starts it.
+const kernelLine = "console=tty0 console=ttyS0 quiet cryptomgr.notests skerry.heartbeat=off"
+
+// writeDisk makes a disk that boots the kernel and the initramfs by BIOS or UEFI.
+func writeDisk(ctx context.Context, chain *toolchain.Toolchain, tmp string, boot []ocilayout.File, raw string) error {
+	root := filepath.Join(tmp, "root")
+	if err := os.MkdirAll(filepath.Join(root, "boot/grub"), 0o755); err != nil {
+		return err
+	}
+	for _, f := range boot {
+		if f.Path == "boot/vmlinux" {
+			continue // GRUB takes the compressed one
+		}
+		b, err := os.ReadFile(f.Source)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(root, f.Path), b, 0o644); err != nil {
+			return err
+		}
+	}
+	config := "linux16 /boot/vmlinuz " + kernelLine + "\ninitrd16 /boot/initrd\nboot\n"
+	if err := os.WriteFile(filepath.Join(root, "boot/grub/grub.cfg"), []byte(config), 0o644); err != nil {
+		return err
+	}
+	return disk.Write(ctx, chain, disk.Spec{
+		Root: root, RootMiB: 24, UUID: "5ce44e00-0000-4000-8000-000000000100", Label: "tiny", Features: "^has_journal",
+	}, raw)
 }
 
 // save packs files as an image of one layer.
