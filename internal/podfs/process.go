@@ -234,3 +234,27 @@ func (p *Process) ReadInRoot(path string, limit int64) ([]byte, error) {
 	}
 	return root.readRef(path, ref, limit)
 }
+
+// HasDevice tells whether the process finds a character device at path, with its
+// own root directory as "/". The device is not opened.
+func (p *Process) HasDevice(path string) (bool, error) {
+	f, err := p.open("root", unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	root := &Dir{f: f, name: f.Name(), resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	ref, err := root.openat2(strings.TrimPrefix(path, "/"), unix.O_PATH, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer ref.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(fdOf(ref), &st); err != nil {
+		return false, root.pathError("stat", path, err)
+	}
+	return st.Mode&unix.S_IFMT == unix.S_IFCHR, nil
+}

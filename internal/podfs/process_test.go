@@ -159,6 +159,18 @@ func TestReadInRoot(t *testing.T) {
 	}
 }
 
+func TestHasDevice(t *testing.T) {
+	t.Parallel()
+	p, err := OpenProcess(os.Getpid())
+	must(t, err)
+	defer p.Close()
+	for path, want := range map[string]bool{"/dev/null": true, "/dev/no-such": false, "/proc/self/status": false} {
+		if got, err := p.HasDevice(path); got != want || err != nil {
+			t.Errorf("%s: %v, %v", path, got, err)
+		}
+	}
+}
+
 func TestCloseEndsTheWatch(t *testing.T) {
 	t.Parallel()
 	p, err := OpenProcess(os.Getpid())

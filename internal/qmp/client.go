@@ -65,9 +65,12 @@ type Client struct {
 	slots   chan struct{} // one per command in flight
 	queue   *eventQueue
 	events  chan Event
-	done    chan struct{}
+	done    chan struct{} // the connection has ended
+	readEnd chan struct{} // the reader has ended
+	unread  chan struct{} // nobody will read events any more
 
 	writeMu sync.Mutex
+	closing sync.Once
 
 	mu      sync.Mutex
 	nextID  uint64
@@ -97,6 +100,8 @@ func New(ctx context.Context, conn net.Conn, opts Options) (*Client, error) {
 		queue:   newEventQueue(opts.MaxEvents),
 		events:  make(chan Event),
 		done:    make(chan struct{}),
+		readEnd: make(chan struct{}),
+		unread:  make(chan struct{}),
 		pending: map[uint64]*call{},
 	}
 	lines := newLineReader(conn, opts.MaxLine)
@@ -163,9 +168,10 @@ func nextMessage(lines *lineReader) (*message, error) {
 // Version is QEMU's version from the greeting. The other side may lie.
 func (c *Client) Version() Version { return c.version }
 
-// Events delivers QEMU's events in order. The channel is closed when the
-// connection ends. It must be drained by one consumer; when that is slow, events
-// are merged and then dropped (see Dropped), and commands go on.
+// Events delivers QEMU's events in order. When the other side ends the connection
+// the channel is closed after the last of them; QEMU says last why it ends. The
+// channel must be drained by one consumer; when that is slow, events are merged
+// and then dropped (see Dropped), and commands go on.
 func (c *Client) Events() <-chan Event { return c.events }
 
 // Dropped is the number of events lost because nobody took them in time.
@@ -184,9 +190,11 @@ func (c *Client) Err() error {
 	return &closedError{reason: c.reason}
 }
 
-// Close ends the connection. Commands in flight return ErrClosed.
+// Close ends the connection, also one that has ended already: events that were
+// not taken are lost then. Commands in flight return ErrClosed.
 func (c *Client) Close() error {
 	c.shut(nil)
+	c.closing.Do(func() { close(c.unread) })
 	return nil
 }
 
@@ -205,6 +213,7 @@ func (c *Client) shut(reason error) {
 
 // read is the only reader of the connection. It never waits for a consumer.
 func (c *Client) read(lines *lineReader) {
+	defer close(c.readEnd)
 	limit := newLimiter(c.opts.MaxRate)
 	for {
 		line, err := lines.next()
@@ -270,6 +279,13 @@ func (c *Client) answer(m *message) {
 func (c *Client) deliver() {
 	defer close(c.events)
 	for {
+		// Nothing is added to the queue once this is closed: the reader is done.
+		ended := false
+		select {
+		case <-c.readEnd:
+			ended = true
+		default:
+		}
 		for {
 			e, ok := c.queue.pop()
 			if !ok {
@@ -277,13 +293,17 @@ func (c *Client) deliver() {
 			}
 			select {
 			case c.events <- e:
-			case <-c.done:
+			case <-c.unread:
 				return
 			}
 		}
+		if ended {
+			return
+		}
 		select {
 		case <-c.queue.wake:
-		case <-c.done:
+		case <-c.readEnd:
+		case <-c.unread:
 			return
 		}
 	}

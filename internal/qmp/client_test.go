@@ -238,6 +238,27 @@ func TestPeerEnds(t *testing.T) {
 	}
 }
 
+// The reason of the end is QEMU's last word: it must not be lost in the end.
+func TestLastEventsAreDelivered(t *testing.T) {
+	t.Parallel()
+	for range 50 {
+		s := qmptest.New()
+		c := connect(t, s, qmp.Options{})
+		s.Emit("POWERDOWN", nil)
+		s.Emit("SHUTDOWN", map[string]any{"guest": true, "reason": "guest-shutdown"})
+		s.Shutdown()
+		<-c.Done()
+		var names []string
+		for e := range c.Events() {
+			names = append(names, e.Name)
+		}
+		if diff := cmp.Diff([]string{"POWERDOWN", "SHUTDOWN"}, names); diff != "" {
+			t.Fatal(diff)
+		}
+		c.Close()
+	}
+}
+
 func TestCloseEndsCallers(t *testing.T) {
 	t.Parallel()
 	s := qmptest.New()

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"k8s.io/client-go/rest"
+
+	"github.com/skerry-dev/skerry/internal/hostinfo"
+	"github.com/skerry-dev/skerry/internal/machine"
+)
+
+// Config is what the agent has to be told. All fields are required.
+type Config struct {
+	REST     *rest.Config
+	NodeName string
+	// KubeletRoot is the kubelet's --root-dir, usually /var/lib/kubelet.
+	KubeletRoot string
+	// ListenAddress is host:port of the node API, which takes mutual TLS only.
+	ListenAddress                         string
+	TLSCertFile, TLSKeyFile, ClientCAFile string
+	// Accel is auto, kvm or tcg. With auto KVM is used where it works.
+	Accel string
+}
+
+// Values of Config.Accel.
+const (
+	AccelAuto = "auto"
+	AccelKVM  = "kvm"
+	AccelTCG  = "tcg"
+)
+
+func (c Config) validate() error {
+	var errs []error
+	need := func(field, value string) {
+		if value == "" {
+			errs = append(errs, fmt.Errorf("%s: must not be empty", field))
+		}
+	}
+	if c.REST == nil {
+		errs = append(errs, errors.New("REST: must not be nil"))
+	}
+	need("NodeName", c.NodeName)
+	need("ListenAddress", c.ListenAddress)
+	need("TLSCertFile", c.TLSCertFile)
+	need("TLSKeyFile", c.TLSKeyFile)
+	need("ClientCAFile", c.ClientCAFile)
+	if !filepath.IsAbs(c.KubeletRoot) {
+		errs = append(errs, fmt.Errorf("KubeletRoot %q: must be an absolute path, usually /var/lib/kubelet", c.KubeletRoot))
+	}
+	switch c.Accel {
+	case AccelAuto, AccelKVM, AccelTCG:
+	default:
+		errs = append(errs, fmt.Errorf("Accel %q: must be %s, %s or %s", c.Accel, AccelAuto, AccelKVM, AccelTCG))
+	}
+	if len(errs) > 0 {
+		return fmt.Errorf("node agent: configuration: %w", errors.Join(errs...))
+	}
+	return nil
+}
+
+// accelerator decides between KVM and emulation.
+func accelerator(want string, host hostinfo.Info) (machine.Accel, error) {
+	switch {
+	case want == AccelTCG:
+		return machine.TCG, nil
+	case host.KVM:
+		return machine.KVM, nil
+	case want == AccelKVM:
+		return "", fmt.Errorf("node agent: accelerator kvm was asked for, but %s; choose auto or tcg to run machines in software emulation", host.KVMReason)
+	}
+	return machine.TCG, nil
+}
