@@ -5,7 +5,6 @@ package podnet
 import (
 	"fmt"
 	"net/netip"
-	"strings"
 
 	"github.com/vishvananda/netlink"
 )
@@ -159,13 +158,4 @@ func unspecified(a netip.Addr) netip.Addr {
 		return netip.IPv4Unspecified()
 	}
 	return netip.IPv6Unspecified()
-}
-
-// String describes a network in errors and logs.
-func (g guestNet) String() string {
-	var pod []string
-	for _, a := range g.pod {
-		pod = append(pod, a.String())
-	}
-	return fmt.Sprintf("%s behind %s", g.guest, strings.Join(pod, ","))
 }

@@ -47,7 +47,10 @@ func writeDHCPGuard(n names) error {
 		return err
 	}
 	replaceTable(c, nftables.TableFamilyBridge, n.table, dhcpChains(n))
-	return flush(c)
+	if err := flush(c); err != nil {
+		return fmt.Errorf("table of family bridge (kernel option NF_TABLES_BRIDGE): %w", err)
+	}
+	return nil
 }
 
 func replaceTable(c *nftables.Conn, family nftables.TableFamily, name string, chains []chain) {

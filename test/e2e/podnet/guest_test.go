@@ -41,11 +41,16 @@ const (
 	build    = "../../../build"
 )
 
+// unpacked is rootfs's directory once it exists.
+var unpacked string
+
+// rootfs has the launcher image and the tiny guest in it.
 var rootfs = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "skerry-podnet-rootfs")
 	if err != nil {
 		return "", err
 	}
+	unpacked = dir
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return dir, err
 	}
@@ -66,8 +71,8 @@ var rootfs = sync.OnceValues(func() (string, error) {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if dir, err := rootfs(); dir != "" && err == nil {
-		os.RemoveAll(dir)
+	if unpacked != "" {
+		os.RemoveAll(unpacked)
 	}
 	os.Exit(code)
 }
