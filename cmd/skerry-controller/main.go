@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/skerry-dev/skerry/internal/manager"
@@ -63,7 +64,12 @@ func run(ctx context.Context, args []string) error {
 	}
 	slog.SetDefault(slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level})))
 	var err error
-	if c.REST, err = clientcmd.BuildConfigFromFlags("", *kubeconfig); err != nil {
+	if *kubeconfig != "" {
+		c.REST, err = clientcmd.BuildConfigFromFlags("", *kubeconfig)
+	} else if c.REST, err = rest.InClusterConfig(); errors.Is(err, rest.ErrNotInCluster) {
+		err = errors.New("this is no pod of a cluster: give --kubeconfig")
+	}
+	if err != nil {
 		return fmt.Errorf("access to the API server: %w", err)
 	}
 	return manager.Run(ctx, c)

@@ -10,12 +10,15 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 	crmanager "sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
 	"github.com/skerry-dev/skerry/internal/admission"
 	"github.com/skerry-dev/skerry/internal/controller/vm"
 	"github.com/skerry-dev/skerry/internal/controller/vmi"
@@ -133,7 +136,15 @@ func addAPIs(mgr crmanager.Manager, config *rest.Config, c Config, srv *server, 
 		srv.mux.Handle(p, webhooks)
 	}
 	filled := crmanager.RunnableFunc(func(ctx context.Context) error {
-		srv.ready.Store(mgr.GetCache().WaitForCacheSync(ctx))
+		for _, kind := range []client.Object{&corev1.Node{}, &corev1.Pod{}, &v1.VirtualMachine{}, &v1.VirtualMachineInstance{}} {
+			if _, err := mgr.GetCache().GetInformer(ctx, kind); err != nil { // waits until it is filled
+				if ctx.Err() != nil {
+					return nil
+				}
+				return fmt.Errorf("fill the cache with %T: %w", kind, err)
+			}
+		}
+		srv.ready.Store(true)
 		<-ctx.Done()
 		return nil
 	})
