@@ -97,7 +97,7 @@ type StreamOptions struct {
 // The server calls it from many goroutines. The context of Console and VNC is
 // done when the stream has ended, or when connecting took too long; closing the
 // stream must end pending reads and writes. A stream that has a CloseWrite
-// method is told when the client will send no more.
+// method is told when the client will send no more, another is closed then.
 //
 // The server closes a machine's console before it asks for a second one, and
 // allows several VNC streams of one machine at a time.

@@ -13,6 +13,7 @@ import (
 
 const (
 	maxMessage = 2 << 10  // characters of an error's text
+	maxCauses  = 8        // of one error
 	maxStatus  = 64 << 10 // bytes of a Status on the wire
 )
 
@@ -30,6 +31,16 @@ func toStatus(err error) metav1.Status {
 	}
 	if len(s.Message) > maxMessage {
 		s.Message = s.Message[:maxMessage] + "…"
+	}
+	if s.Details != nil { // it may repeat the text
+		for i := range s.Details.Causes {
+			if len(s.Details.Causes[i].Message) > maxMessage || i >= maxCauses {
+				d := *s.Details
+				d.Causes = nil
+				s.Details = &d
+				break
+			}
+		}
 	}
 	return s
 }

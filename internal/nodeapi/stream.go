@@ -31,9 +31,9 @@ type writeDeadliner interface{ SetWriteDeadline(time.Time) error }
 
 // splice copies both ways between a and b until both directions have ended, one
 // has failed, or ctx is done. It closes both. The end of one direction is passed
-// on as a half-close where the other stream knows one; the second direction then
-// ends with its own end of file or after linger without data. The error is the
-// one that ended the session; nil for an orderly end.
+// on as a half-close; the second direction then ends with its own end of file or
+// after linger without data. A stream that knows no half-close is closed. The
+// error is the one that ended the session; nil for an orderly end.
 func splice(ctx context.Context, a, b io.ReadWriteCloser, linger time.Duration) error {
 	var once sync.Once
 	closeBoth := func() {
@@ -58,15 +58,18 @@ func splice(ctx context.Context, a, b io.ReadWriteCloser, linger time.Duration) 
 			timer.Reset(linger)
 		}
 	}
-	ends := make(chan error, 2)
+	type ended struct {
+		err     error
+		closing bool // the other direction was cut off by it
+	}
+	ends := make(chan ended, 2)
 	direction := func(dst, src io.ReadWriteCloser) {
 		err := copyStream(dst, src, alive)
-		if err == nil {
-			if h, ok := dst.(halfCloser); ok {
-				err = h.CloseWrite()
-			}
+		h, half := dst.(halfCloser)
+		if err == nil && half {
+			err = h.CloseWrite()
 		}
-		if err != nil {
+		if err != nil || !half {
 			closeBoth()
 		} else {
 			mu.Lock()
@@ -80,7 +83,7 @@ func splice(ctx context.Context, a, b io.ReadWriteCloser, linger time.Duration) 
 			}
 			mu.Unlock()
 		}
-		ends <- err
+		ends <- ended{err, err == nil && !half}
 	}
 	go direction(b, a)
 	go direction(a, b)
@@ -94,12 +97,12 @@ func splice(ctx context.Context, a, b io.ReadWriteCloser, linger time.Duration) 
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case first != nil:
-		return first
-	case wasLingering:
+	case first.err != nil:
+		return first.err
+	case wasLingering || first.closing:
 		return nil
 	}
-	return second
+	return second.err
 }
 
 // copyStream copies until src ends; that is not an error.

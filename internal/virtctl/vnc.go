@@ -119,7 +119,10 @@ func serveViewer(ctx context.Context, s *stream, v *viewer, address string, out,
 	case <-ctx.Done():
 		return nil // interrupted by the user
 	case err := <-viewerEnd:
-		return fmt.Errorf("%s ended without connecting: %w", v.path, errors.Join(err))
+		if err == nil {
+			err = errors.New("exit status 0")
+		}
+		return fmt.Errorf("%s ended without connecting: %w", v.path, err)
 	case err := <-failed:
 		return fmt.Errorf("the VNC viewer has not connected: %w", err)
 	case conn := <-accepted:
