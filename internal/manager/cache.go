@@ -50,12 +50,18 @@ func cacheOptions() cache.Options {
 	}
 }
 
-// stripNode keeps a node's labels, addresses and offered devices. The rest,
-// heartbeats above all, is most of a Node.
+// stripNode keeps a node's labels, addresses, offered devices and what its agent
+// says about KVM. The rest, heartbeats above all, is most of a Node.
 func stripNode(obj any) (any, error) {
 	n, ok := obj.(*corev1.Node)
 	if !ok {
 		return obj, nil // a tombstone
+	}
+	var conditions []corev1.NodeCondition
+	for _, c := range n.Status.Conditions {
+		if c.Type == v1.VirtualizationCondition {
+			conditions = append(conditions, corev1.NodeCondition{Type: c.Type, Status: c.Status})
+		}
 	}
 	return &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{
@@ -66,6 +72,7 @@ func stripNode(obj any) (any, error) {
 			Capacity:    devices(n.Status.Capacity),
 			Allocatable: devices(n.Status.Allocatable),
 			Addresses:   n.Status.Addresses,
+			Conditions:  conditions,
 		},
 	}, nil
 }

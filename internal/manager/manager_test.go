@@ -236,6 +236,7 @@ func TestStripNode(t *testing.T) {
 		Status: corev1.NodeStatus{
 			Allocatable: corev1.ResourceList{v1.KVMResource: resource.MustParse("1k"), corev1.ResourceCPU: resource.MustParse("4")},
 			Addresses:   []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.0.2.1"}},
+			Conditions:  []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}, {Type: v1.VirtualizationCondition, Status: corev1.ConditionTrue, Message: "x"}},
 			Images:      []corev1.ContainerImage{{Names: []string{"x"}}},
 		},
 	}
@@ -244,7 +245,8 @@ func TestStripNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := obj.(*corev1.Node)
-	if n.Labels[v1.SchedulableLabel] != "true" || len(n.Status.Allocatable) != 1 || len(n.Status.Addresses) != 1 || n.Annotations != nil || n.Status.Images != nil {
+	if n.Labels[v1.SchedulableLabel] != "true" || len(n.Status.Allocatable) != 1 || len(n.Status.Addresses) != 1 ||
+		len(n.Status.Conditions) != 1 || n.Status.Conditions[0].Type != v1.VirtualizationCondition || n.Annotations != nil || n.Status.Images != nil {
 		t.Errorf("node %+v", n)
 	}
 }

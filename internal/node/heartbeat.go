@@ -20,9 +20,8 @@ import (
 	"github.com/skerry-dev/skerry/internal/machine"
 )
 
-// NodeCondition is the Node's condition that tells how machines run on it: True
-// on KVM, False in software emulation.
-const NodeCondition = "SkerryVirtualization"
+// NodeCondition is the Node's condition that tells how machines run on it.
+const NodeCondition = v1.VirtualizationCondition
 
 // Reasons of NodeCondition.
 const (

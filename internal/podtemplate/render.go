@@ -24,6 +24,9 @@ type Params struct {
 	LauncherPullPolicy corev1.PullPolicy
 	// KVM asks for the node's KVM device. Without it the guest is emulated.
 	KVM bool
+	// VhostNet asks for the node's vhost-net device too, when the machine has a
+	// virtio interface. Without it QEMU moves the packets itself.
+	VhostNet bool
 	// MemoryOverhead is what QEMU needs beyond the guest's memory, see machine.Overhead.
 	MemoryOverhead resource.Quantity
 }

@@ -27,6 +27,7 @@ func params() Params {
 		LauncherImage:      "registry.example/skerry-launcher@sha256:0011",
 		LauncherPullPolicy: corev1.PullIfNotPresent,
 		KVM:                true,
+		VhostNet:           true,
 		MemoryOverhead:     resource.MustParse("64Mi"),
 	}
 }

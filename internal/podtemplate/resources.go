@@ -4,6 +4,7 @@ package podtemplate
 
 import (
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -73,7 +74,16 @@ func resources(vmi *v1.VirtualMachineInstance, p Params) (corev1.ResourceRequire
 	if len(vmi.Spec.Domain.Devices.Interfaces) > 0 {
 		limits[v1.TunResource] = resource.MustParse("1")
 	}
+	if p.KVM && p.VhostNet && hasVirtioInterface(vmi) {
+		limits[v1.VhostNetResource] = resource.MustParse("1")
+	}
 	return corev1.ResourceRequirements{Requests: requests, Limits: limits}, nil
+}
+
+func hasVirtioInterface(vmi *v1.VirtualMachineInstance) bool {
+	return slices.ContainsFunc(vmi.Spec.Domain.Devices.Interfaces, func(i v1.Interface) bool {
+		return i.Model == "" || i.Model == "virtio"
+	})
 }
 
 // guestRequest is the memory request before the overhead: the spec's own

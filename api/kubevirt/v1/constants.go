@@ -126,6 +126,10 @@ const (
 	VhostNetResource = "devices.kubevirt.io/vhost-net"
 )
 
+// VirtualizationCondition is the Node's condition in which its agent says how
+// machines run there: True on KVM, False in software emulation.
+const VirtualizationCondition = "SkerryVirtualization"
+
 // QEMUUser is the uid and gid that QEMU runs as.
 const QEMUUser = 107
 

@@ -12,6 +12,7 @@ import (
 // Survey sums up what those nodes offer that vmi's node selector admits.
 func Survey(nodes []corev1.Node, vmi *v1.VirtualMachineInstance) Nodes {
 	var n Nodes
+	vhost := true
 	want := labels.SelectorFromSet(vmi.Spec.NodeSelector)
 	for i := range nodes {
 		node := &nodes[i]
@@ -24,15 +25,37 @@ func Survey(nodes []corev1.Node, vmi *v1.VirtualMachineInstance) Nodes {
 		if !want.Matches(labels.Set(node.Labels)) {
 			continue
 		}
-		free, offered := node.Status.Allocatable[v1.KVMResource]
-		_, known := node.Status.Capacity[v1.KVMResource]
-		switch {
-		case offered && free.Sign() > 0:
-			n.KVM = true
-		case offered || known:
-			// The kubelet keeps the name of a resource whose plugin is away.
-			n.KVMSoon = true
+		switch virtualization(node) {
+		case corev1.ConditionFalse:
+			// The agent emulates there, whatever the kubelet remembers.
+		case corev1.ConditionTrue:
+			if !offers(node, v1.KVMResource) {
+				n.KVMSoon = true // the agent or the kubelet is only just starting
+				continue
+			}
+			fallthrough
+		default:
+			if offers(node, v1.KVMResource) {
+				vhost = vhost && offers(node, v1.VhostNetResource)
+				n.KVM = true
+			}
 		}
 	}
+	n.VhostNet = n.KVM && vhost
 	return n
+}
+
+func offers(node *corev1.Node, resource corev1.ResourceName) bool {
+	q := node.Status.Allocatable[resource]
+	return q.Sign() > 0
+}
+
+// virtualization is what the node's agent says about KVM, Unknown before it has said anything.
+func virtualization(node *corev1.Node) corev1.ConditionStatus {
+	for _, c := range node.Status.Conditions {
+		if c.Type == v1.VirtualizationCondition {
+			return c.Status
+		}
+	}
+	return corev1.ConditionUnknown
 }

@@ -140,29 +140,35 @@ func TestUnschedulableHint(t *testing.T) {
 
 func TestSurvey(t *testing.T) {
 	t.Parallel()
-	node := func(labels map[string]string, capacity, allocatable string) corev1.Node {
+	yes := map[string]string{v1.SchedulableLabel: "true"}
+	node := func(labels map[string]string, condition corev1.ConditionStatus, devices ...corev1.ResourceName) corev1.Node {
 		n := corev1.Node{ObjectMeta: metav1.ObjectMeta{Labels: labels}}
-		if capacity != "" {
-			n.Status.Capacity = corev1.ResourceList{v1.KVMResource: resource.MustParse(capacity)}
+		n.Status.Allocatable = corev1.ResourceList{v1.KVMResource: resource.MustParse("0")} // as left by an earlier run
+		for _, d := range devices {
+			n.Status.Allocatable[d] = resource.MustParse("1k")
 		}
-		if allocatable != "" {
-			n.Status.Allocatable = corev1.ResourceList{v1.KVMResource: resource.MustParse(allocatable)}
+		if condition != "" {
+			n.Status.Conditions = []corev1.NodeCondition{{Type: v1.VirtualizationCondition, Status: condition}}
 		}
 		return n
 	}
-	yes := map[string]string{v1.SchedulableLabel: "true"}
+	const kvm, vhost = corev1.ResourceName(v1.KVMResource), corev1.ResourceName(v1.VhostNetResource)
 	for name, c := range map[string]struct {
 		nodes    []corev1.Node
 		selector map[string]string
 		want     Nodes
 	}{
-		"none":                   {nil, nil, Nodes{}},
-		"not schedulable":        {[]corev1.Node{node(map[string]string{v1.SchedulableLabel: "false"}, "1", "1")}, nil, Nodes{}},
-		"no KVM":                 {[]corev1.Node{node(yes, "", "")}, nil, Nodes{Schedulable: 1}},
-		"KVM":                    {[]corev1.Node{node(yes, "1k", "1k")}, nil, Nodes{Schedulable: 1, KVM: true}},
-		"KVM is away":            {[]corev1.Node{node(yes, "0", "0")}, nil, Nodes{Schedulable: 1, KVMSoon: true}},
-		"KVM on one of two":      {[]corev1.Node{node(yes, "", ""), node(yes, "1k", "1k")}, nil, Nodes{Schedulable: 2, KVM: true}},
-		"KVM on none that match": {[]corev1.Node{node(yes, "1k", "1k")}, map[string]string{"x": "y"}, Nodes{Schedulable: 1}},
+		"none":                    {nil, nil, Nodes{}},
+		"not schedulable":         {[]corev1.Node{node(map[string]string{v1.SchedulableLabel: "false"}, "True", kvm)}, nil, Nodes{}},
+		"emulation":               {[]corev1.Node{node(yes, "False")}, nil, Nodes{Schedulable: 1}},
+		"emulation was asked for": {[]corev1.Node{node(yes, "False", kvm)}, nil, Nodes{Schedulable: 1}},
+		"KVM":                     {[]corev1.Node{node(yes, "True", kvm)}, nil, Nodes{Schedulable: 1, KVM: true}},
+		"KVM and vhost-net":       {[]corev1.Node{node(yes, "True", kvm, vhost)}, nil, Nodes{Schedulable: 1, KVM: true, VhostNet: true}},
+		"KVM, nobody says why":    {[]corev1.Node{node(yes, "", kvm)}, nil, Nodes{Schedulable: 1, KVM: true}},
+		"KVM is on its way":       {[]corev1.Node{node(yes, "True")}, nil, Nodes{Schedulable: 1, KVMSoon: true}},
+		"KVM on one of two":       {[]corev1.Node{node(yes, "False"), node(yes, "True", kvm, vhost)}, nil, Nodes{Schedulable: 2, KVM: true, VhostNet: true}},
+		"vhost-net on one of two": {[]corev1.Node{node(yes, "True", kvm), node(yes, "True", kvm, vhost)}, nil, Nodes{Schedulable: 2, KVM: true}},
+		"KVM on none that match":  {[]corev1.Node{node(yes, "True", kvm)}, map[string]string{"x": "y"}, Nodes{Schedulable: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -30,9 +30,12 @@ type Nodes struct {
 	Schedulable int
 	// KVM says that one of them offers its KVM device.
 	KVM bool
-	// KVMSoon says that one of them has offered it before and has none now, as
-	// while its agent or kubelet starts.
+	// KVMSoon says that the agent of one of them has found KVM to work, but the
+	// device cannot be asked for yet, as while agent or kubelet start.
 	KVMSoon bool
+	// VhostNet says that all that offer KVM offer vhost-net too, so that asking
+	// for it keeps an instance off none of them.
+	VhostNet bool
 }
 
 // Plan is what is to be done, in the order of the fields.

@@ -150,6 +150,7 @@ func (r *Reconciler) create(ctx context.Context, in Input, plan *Plan) error {
 		LauncherImage:      r.LauncherImage,
 		LauncherPullPolicy: r.LauncherPullPolicy,
 		KVM:                in.Nodes.KVM,
+		VhostNet:           in.Nodes.VhostNet,
 		MemoryOverhead:     r.Overhead(vmi, in.Nodes.KVM),
 	})
 	if err != nil {
