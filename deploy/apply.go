@@ -92,10 +92,8 @@ func waitEstablished(ctx context.Context, client dynamic.Interface, o *unstructu
 		if err != nil {
 			return false, err
 		}
-		conds, _, err := unstructured.NestedSlice(got.Object, "status", "conditions")
-		if err != nil {
-			return false, fmt.Errorf("read status.conditions: %w", err)
-		}
+		status, _ := got.Object["status"].(map[string]any)
+		conds, _ := status["conditions"].([]any) // null in a new object
 		for _, c := range conds {
 			m, _ := c.(map[string]any)
 			switch {

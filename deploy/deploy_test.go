@@ -66,6 +66,7 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		json.NewEncoder(w).Encode(o)
 	case http.MethodGet:
 		o := f.objects[r.URL.Path]
+		o["status"] = map[string]any{"conditions": nil} // so it is at first
 		if f.looks[r.URL.Path]++; f.looks[r.URL.Path] > 1 {
 			o["status"] = map[string]any{"conditions": []any{map[string]any{"type": "Established", "status": "True"}}}
 		}
