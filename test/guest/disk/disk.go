@@ -83,7 +83,7 @@ func (b *builder) grubImages(ctx context.Context) error {
 		return err
 	}
 	for _, g := range []struct{ format, file, modules string }{
-		{"i386-pc", "core.img", "biosdisk linux16"},
+		{"i386-pc", "core.img", "biosdisk"},
 		{"x86_64-efi", "bootx64.efi", "fat efi_gop"},
 	} {
 		args := []string{

@@ -134,7 +134,7 @@ func writeDisk(ctx context.Context, chain *toolchain.Toolchain, tmp string, boot
 			return err
 		}
 	}
-	config := "linux16 /boot/vmlinuz " + kernelLine + "\ninitrd16 /boot/initrd\nboot\n"
+	config := "linux /boot/vmlinuz " + kernelLine + "\ninitrd /boot/initrd\nboot\n"
 	if err := os.WriteFile(filepath.Join(root, "boot/grub/grub.cfg"), []byte(config), 0o644); err != nil {
 		return err
 	}
