@@ -16,6 +16,7 @@ import (
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 )
 
@@ -55,15 +56,20 @@ func Apply(ctx context.Context, c *rest.Config, p Params) error {
 	if err != nil {
 		return fmt.Errorf("make client for %s: %w", c.Host, err)
 	}
+	md, err := metadata.NewForConfig(c)
+	if err != nil {
+		return fmt.Errorf("make client for %s: %w", c.Host, err)
+	}
 	for _, objs := range groups {
 		g, gctx := errgroup.WithContext(ctx)
 		g.SetLimit(4)
 		for _, o := range objs {
 			g.Go(func() error {
-				if err := apply(gctx, client, o); err != nil {
-					return fmt.Errorf("apply %s %s: %w", o.GetKind(), objectName(o), err)
+				if o.GetKind() == "CustomResourceDefinition" {
+					return applyDefinition(gctx, client, md, o)
 				}
-				return waitEstablished(gctx, client, o)
+				_, err := apply(gctx, client, o)
+				return err
 			})
 		}
 		if err := g.Wait(); err != nil {
@@ -73,42 +79,17 @@ func Apply(ctx context.Context, c *rest.Config, p Params) error {
 	return nil
 }
 
-func apply(ctx context.Context, client dynamic.Interface, o *unstructured.Unstructured) error {
-	return untilDone(ctx, func(ctx context.Context) (bool, error) {
-		_, err := resourceFor(client, o).Apply(ctx, o.GetName(), o, metav1.ApplyOptions{FieldManager: FieldManager, Force: true})
+func apply(ctx context.Context, client dynamic.Interface, o *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	var got *unstructured.Unstructured
+	err := untilDone(ctx, func(ctx context.Context) (bool, error) {
+		var err error
+		got, err = resourceFor(client, o).Apply(ctx, o.GetName(), o, metav1.ApplyOptions{FieldManager: FieldManager, Force: true})
 		return err == nil, err
 	})
-}
-
-// waitEstablished returns once a CustomResourceDefinition is served. Other
-// kinds need no waiting.
-func waitEstablished(ctx context.Context, client dynamic.Interface, o *unstructured.Unstructured) error {
-	if o.GetKind() != "CustomResourceDefinition" {
-		return nil
-	}
-	reason := "no conditions yet"
-	err := untilDone(ctx, func(ctx context.Context) (bool, error) {
-		got, err := resourceFor(client, o).Get(ctx, o.GetName(), metav1.GetOptions{})
-		if err != nil {
-			return false, err
-		}
-		status, _ := got.Object["status"].(map[string]any)
-		conds, _ := status["conditions"].([]any) // null in a new object
-		for _, c := range conds {
-			m, _ := c.(map[string]any)
-			switch {
-			case m["type"] == "Established" && m["status"] == "True":
-				return true, nil
-			case m["type"] == "NamesAccepted" && m["status"] == "False":
-				reason = fmt.Sprintf("its names are not accepted: %v", m["message"])
-			}
-		}
-		return false, nil
-	})
 	if err != nil {
-		return fmt.Errorf("wait until CustomResourceDefinition %s is served (%s): %w", o.GetName(), reason, err)
+		return nil, fmt.Errorf("apply %s %s: %w", o.GetKind(), objectName(o), err)
 	}
-	return nil
+	return got, nil
 }
 
 // untilDone calls f until it says that it is done, its error is a lasting one,

@@ -34,6 +34,12 @@ type fakeAPI struct {
 	objects map[string]map[string]any
 	looks   map[string]int
 	broken  int // this many requests fail with 503 first
+
+	generation int
+}
+
+func partial(o map[string]any) map[string]any {
+	return map[string]any{"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": o["metadata"]}
 }
 
 func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -48,6 +54,17 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch r.Method {
 	case http.MethodPatch:
+		if r.Header.Get("Content-Type") == "application/merge-patch+json" {
+			var p struct{ Metadata map[string]any }
+			if err := json.NewDecoder(r.Body).Decode(&p); err != nil {
+				http.Error(w, err.Error(), http.StatusBadRequest)
+				return
+			}
+			o := f.objects[r.URL.Path]
+			o["metadata"].(map[string]any)["annotations"] = p.Metadata["annotations"]
+			json.NewEncoder(w).Encode(partial(o))
+			return
+		}
 		var o map[string]any
 		body, err := io.ReadAll(r.Body)
 		if err == nil {
@@ -62,10 +79,21 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		f.applied = append(f.applied, o["kind"].(string))
+		f.generation++
+		o["metadata"].(map[string]any)["generation"] = f.generation
 		f.objects[r.URL.Path] = o
 		json.NewEncoder(w).Encode(o)
 	case http.MethodGet:
 		o := f.objects[r.URL.Path]
+		if o == nil {
+			w.WriteHeader(http.StatusNotFound)
+			json.NewEncoder(w).Encode(map[string]any{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404})
+			return
+		}
+		if strings.Contains(r.Header.Get("Accept"), "as=PartialObjectMetadata") {
+			json.NewEncoder(w).Encode(partial(o))
+			return
+		}
 		o["status"] = map[string]any{"conditions": nil} // so it is at first
 		if f.looks[r.URL.Path]++; f.looks[r.URL.Path] > 1 {
 			o["status"] = map[string]any{"conditions": []any{map[string]any{"type": "Established", "status": "True"}}}
@@ -81,19 +109,40 @@ func TestApply(t *testing.T) {
 	t.Cleanup(srv.Close)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	for range 2 {
+	apply := func() []string {
+		t.Helper()
+		api.applied = nil
 		if err := deploy.Apply(ctx, &rest.Config{Host: srv.URL}, deploy.Params{Namespace: "elsewhere", CABundle: testCA}); err != nil {
 			t.Fatal(err)
 		}
+		return api.applied
 	}
-	if api.applied[0] != "Namespace" {
-		t.Errorf("first applied is %s, want the namespace", api.applied[0])
+	definitions := func(kinds []string) int {
+		n := 0
+		for _, k := range kinds {
+			if k == "CustomResourceDefinition" {
+				n++
+			}
+		}
+		return n
 	}
-	half := api.applied[:len(api.applied)/2]
-	first := slices.IndexFunc(half, func(k string) bool { return k == "APIService" || strings.Contains(k, "Webhook") })
-	last := len(half) - 1 - slices.IndexFunc(reversed(half), func(k string) bool { return k == "CustomResourceDefinition" })
-	if first < last {
-		t.Errorf("what calls the controller is applied before all definitions are: %v", half)
+	first := apply()
+	if n := definitions(apply()); n != 0 {
+		t.Errorf("%d definitions were applied again although nothing has changed", n)
+	}
+	crd := "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/virtualmachines.kubevirt.io"
+	api.generation++
+	api.objects[crd]["metadata"].(map[string]any)["generation"] = api.generation // somebody changed it
+	if n := definitions(apply()); n != 1 {
+		t.Errorf("%d definitions were applied after one was changed, want 1", n)
+	}
+	if first[0] != "Namespace" {
+		t.Errorf("first applied is %s, want the namespace", first[0])
+	}
+	caller := slices.IndexFunc(first, func(k string) bool { return k == "APIService" || strings.Contains(k, "Webhook") })
+	last := len(first) - 1 - slices.IndexFunc(reversed(first), func(k string) bool { return k == "CustomResourceDefinition" })
+	if caller < last {
+		t.Errorf("what calls the controller is applied before all definitions are: %v", first)
 	}
 	for _, path := range []string{
 		"/api/v1/namespaces/elsewhere",
