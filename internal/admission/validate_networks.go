@@ -249,13 +249,16 @@ func (v *validator) unsupportedInterface(p *field.Path, nic *v1.Interface) {
 	if nic.AcpiIndex < 0 || nic.AcpiIndex > maxACPIIndex {
 		v.invalid(p.Child("acpiIndex"), nic.AcpiIndex, "is out of range; use 1 to %d", maxACPIIndex)
 	}
+	if nic.State != "absent" {
+		v.oneOf(p.Child("state"), nic.State, "up", "down")
+	}
 	for _, u := range []struct {
 		set           bool
 		name, instead string
 	}{
 		{nic.PciAddress != "", "pciAddress", "leave it out: addresses are assigned in the order of the interfaces"},
 		{len(nic.PortRanges) > 0, "portRanges", "list ports one by one, or leave both out to let everything in"},
-		{nic.State != "" && nic.State != "up", "state", show(nic.State) + " cannot be set; use up or leave it out"},
+		{nic.State == "absent", "state", `"absent" would unplug the interface; use up or down, or remove it`},
 		{nic.Tag != "", "tag", "leave it out, and find the interface in the guest by its macAddress"},
 	} {
 		if u.set {
