@@ -6,7 +6,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -82,7 +81,7 @@ func upDetached(ctx context.Context, cfg cluster.Config, out io.Writer, args []s
 	said, _ := os.ReadFile(outPath)
 	if text := strings.TrimSpace(string(said)); text != "" {
 		fmt.Fprintln(os.Stderr, text)
-		return fmt.Errorf("%w: %w", errReported, errors.Join(err))
+		return errReported
 	}
 	return fmt.Errorf("skerry in the background ended before it was ready (%v); the logs are in %s", err, cfg.LogDir())
 }

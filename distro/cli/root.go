@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/skerry-dev/skerry/distro/cluster"
+	"github.com/skerry-dev/skerry/internal/virtctl"
 )
 
 // options are the flags that every subcommand has.
@@ -25,25 +26,35 @@ func (o *options) config() cluster.Config {
 // Run runs the command line args, of which the first is the name that the binary
 // was called by, and returns the exit code. Errors have been printed.
 func Run(ctx context.Context, args []string) int {
-	switch filepath.Base(args[0]) {
-	case "kubectl":
-		return exit(runKubectl(&options{dataDir: cluster.DefaultDataDir, runDir: cluster.DefaultRunDir}, args[1:]))
+	o := &options{dataDir: cluster.DefaultDataDir, runDir: cluster.DefaultRunDir}
+	kubeconfig := func() string {
+		cfg := o.config()
+		return cfg.Kubeconfig()
 	}
-	root := newRoot()
+	name := filepath.Base(args[0])
+	switch name {
+	case "kubectl":
+		return exit(name, runKubectl(o, args[1:]))
+	case "virtctl", "kubectl-virt":
+		client := virtctl.NewCommand(name, kubeconfig)
+		client.SetArgs(args[1:])
+		return exit(name, client.ExecuteContext(ctx))
+	}
+	root := newRoot(o)
+	virtctl.AddCommands(root, kubeconfig)
 	root.SetArgs(args[1:])
-	return exit(root.ExecuteContext(ctx))
+	return exit(name, root.ExecuteContext(ctx))
 }
 
-func newRoot() *cobra.Command {
-	o := &options{}
+func newRoot(o *options) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "skerry",
 		Short:         "Virtual machines and containers on one Kubernetes, on one box",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.PersistentFlags().StringVar(&o.dataDir, "data-dir", cluster.DefaultDataDir, "directory of everything that survives a reboot")
-	root.PersistentFlags().StringVar(&o.runDir, "run-dir", cluster.DefaultRunDir, "directory of sockets")
+	root.PersistentFlags().StringVar(&o.dataDir, "data-dir", o.dataDir, "directory of everything that survives a reboot")
+	root.PersistentFlags().StringVar(&o.runDir, "run-dir", o.runDir, "directory of sockets")
 	root.AddCommand(newUp(o), newStatus(o), newDown(o), newReset(o), newService(o), newImage(o), newKubectl(o), newVersion())
 	return root
 }

@@ -5,15 +5,11 @@ package cluster
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"strconv"
-	"time"
 
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
@@ -96,49 +92,31 @@ func (c *Config) runAPIServer(ctx context.Context, s *options.ServerRunOptions) 
 }
 
 // waitAPI polls /readyz as the administrator until it says ok.
-func (c *Config) waitAPI(ctx context.Context, dir pki.Dir) error {
-	cert, err := tls.LoadX509KeyPair(dir.Cert(adminCert), dir.Key(adminCert))
+func (i *instance) waitAPI(ctx context.Context) error {
+	cert, err := tls.LoadX509KeyPair(i.dir.Cert(adminCert), i.dir.Key(adminCert))
 	if err != nil {
 		return err
 	}
-	ca, err := os.ReadFile(dir.Cert(caName))
+	roots, err := i.roots()
 	if err != nil {
 		return err
 	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(ca) {
-		return errors.New("the cluster's authority is no certificate")
+	return pollReady(ctx, "API server", i.cfg.server()+"/readyz", &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{cert}})
+}
+
+func ask(ctx context.Context, client *http.Client, url string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
 	}
-	client := &http.Client{
-		Timeout:   5 * time.Second,
-		Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{cert}}},
+	res, err := client.Do(req)
+	if err != nil {
+		return err
 	}
-	defer client.CloseIdleConnections()
-	var last error
-	for {
-		last = func() error {
-			req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.server()+"/readyz", nil)
-			if err != nil {
-				return err
-			}
-			res, err := client.Do(req)
-			if err != nil {
-				return err
-			}
-			defer res.Body.Close()
-			b, _ := io.ReadAll(io.LimitReader(res.Body, 4096))
-			if res.StatusCode != http.StatusOK {
-				return fmt.Errorf("%s: %s", res.Status, b)
-			}
-			return nil
-		}()
-		if last == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("API server is not ready: %w", errors.Join(context.Cause(ctx), last))
-		case <-time.After(25 * time.Millisecond):
-		}
+	defer res.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(res.Body, 4096))
+	if err == nil && res.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", res.Status, b)
 	}
+	return err
 }

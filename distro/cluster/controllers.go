@@ -84,8 +84,6 @@ func (c *Config) runProxy(ctx context.Context) error {
 		"--cluster-cidr=" + c.podCIDR.Masked().String(),
 		"--healthz-bind-address=127.0.0.1:" + strconv.Itoa(c.Ports.ProxyHealth),
 		"--metrics-bind-address=127.0.0.1:" + strconv.Itoa(c.Ports.ProxyMetrics),
-		"--healthz-port=" + strconv.Itoa(c.Ports.ProxyHealth),
-		"--metrics-port=" + strconv.Itoa(c.Ports.ProxyMetrics),
 		"--oom-score-adj=" + strconv.Itoa(oom),
 		"--conntrack-max-per-core=0", // the machine's limit is the owner's business
 		"--conntrack-tcp-timeout-established=0s",

@@ -74,7 +74,9 @@ func (c *Config) kubeletOptions(dir pki.Dir) (*options.KubeletServer, error) {
 	s.PodPidsLimit = 16384
 	s.KubeletFlags.SeccompDefault = true
 	s.KubeletConfiguration.SeccompDefault = true
-	s.NodeStatusUpdateFrequency = metav1.Duration{Duration: 10 * time.Second}
+	// How soon a device that has become available can be scheduled on. The API is
+	// written to only when something changed.
+	s.NodeStatusUpdateFrequency = metav1.Duration{Duration: time.Second}
 	return s, nil
 }
 

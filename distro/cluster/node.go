@@ -14,9 +14,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// waitNode returns when the node is Ready by a heartbeat not older than since: a
-// node of an earlier start says Ready for a while although nobody is there.
-func waitNode(ctx context.Context, client kubernetes.Interface, name string, since time.Time) error {
+// waitNode returns when the node is there and missing has nothing to say about it.
+func waitNode(ctx context.Context, client kubernetes.Interface, name string, missing func(*corev1.Node) string) error {
 	opts := metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()}
 	last := "it is not registered"
 	for {
@@ -25,7 +24,7 @@ func waitNode(ctx context.Context, client kubernetes.Interface, name string, sin
 			return fmt.Errorf("wait for node %s (%s): %w", name, last, errors.Join(context.Cause(ctx), err))
 		}
 		for i := range list.Items {
-			if last = notReady(&list.Items[i], since); last == "" {
+			if last = missing(&list.Items[i]); last == "" {
 				return nil
 			}
 		}
@@ -40,7 +39,7 @@ func waitNode(ctx context.Context, client kubernetes.Interface, name string, sin
 			if !ok {
 				continue
 			}
-			if last = notReady(node, since); last == "" {
+			if last = missing(node); last == "" {
 				w.Stop()
 				return nil
 			}
@@ -52,7 +51,9 @@ func waitNode(ctx context.Context, client kubernetes.Interface, name string, sin
 	}
 }
 
-// notReady says why the node is not ready, empty if it is.
+// notReady says why the node is not ready, empty if it is. It counts only what
+// the kubelet wrote after since: the node of an earlier start says Ready for a
+// while although nobody is there.
 func notReady(node *corev1.Node, since time.Time) string {
 	for _, c := range node.Status.Conditions {
 		if c.Type != corev1.NodeReady {

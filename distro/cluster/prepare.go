@@ -126,25 +126,26 @@ func (c *Config) ensureCgroupRoot(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// archives reads what images there are to import. The pods' first container's
-// must be among them.
-func (c *Config) archives() (all []containerd.Archive, pause string, err error) {
+// archives reads what images there are to import. Those of every pod's first
+// container and of machines' pods must be among them.
+func (c *Config) archives() (all []containerd.Archive, pause, launcher string, err error) {
 	files, err := filepath.Glob(filepath.Join(c.ImagesDir, "*.tar"))
 	if err != nil {
-		return nil, "", err
+		return nil, "", "", err
 	}
+	names := map[string]string{"pause.tar": "", "launcher.tar": ""}
 	for _, f := range files {
 		a, err := containerd.ReadArchive(f)
 		if err != nil {
-			return nil, "", err
+			return nil, "", "", err
 		}
 		all = append(all, a)
-		if filepath.Base(f) == "pause.tar" {
-			pause = a.Name
+		names[filepath.Base(f)] = a.Name
+	}
+	for _, need := range []string{"pause.tar", "launcher.tar"} {
+		if names[need] == "" {
+			return nil, "", "", fmt.Errorf("image archive %s is missing: build it with `make images`, or name its directory with --images-dir", filepath.Join(c.ImagesDir, need))
 		}
 	}
-	if pause == "" {
-		return nil, "", fmt.Errorf("%s has no pause.tar, the image of every pod's first container: build it with `make images`, or give its directory with --images-dir", c.ImagesDir)
-	}
-	return all, pause, nil
+	return all, names["pause.tar"], names["launcher.tar"], nil
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -72,6 +73,9 @@ func Run(ctx context.Context, cfg Config, out io.Writer, progress Progress) (err
 	defer held.Close()
 	if err := cfg.save(); err != nil {
 		return fmt.Errorf("remember the configuration: %w", err)
+	}
+	if err := cfg.save(); err != nil {
+		return err
 	}
 	i := &instance{
 		cfg: &cfg, dir: pki.Dir(cfg.PKIDir()), log: slog.Default(), out: out, began: began, progress: progress,
@@ -154,7 +158,7 @@ func (i *instance) run(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	archives, pause, err := c.archives()
+	archives, pause, launcher, err := c.archives()
 	if err != nil {
 		return err
 	}
@@ -231,7 +235,7 @@ func (i *instance) run(ctx context.Context) error {
 		apiDone = i.part(apiCtx, "API server", func(ctx context.Context) error { return c.runAPIServer(ctx, opts) })
 		waitCtx, cancel := context.WithTimeout(startCtx, apiLimit)
 		defer cancel()
-		return c.server(), i.await(waitCtx, func(ctx context.Context) error { return c.waitAPI(ctx, i.dir) })
+		return c.server(), i.await(waitCtx, i.waitAPI)
 	}); err != nil {
 		return err
 	}
@@ -257,13 +261,13 @@ func (i *instance) run(ctx context.Context) error {
 			i.part(workCtx, "kubelet", func(ctx context.Context) error { return c.runKubelet(ctx, i.dir) })
 			waitCtx, cancel := context.WithTimeout(startCtx, nodeLimit)
 			defer cancel()
-			return "Ready", waitNode(waitCtx, client, c.NodeName, i.began)
+			return "Ready", waitNode(waitCtx, client, c.NodeName, func(n *corev1.Node) string { return notReady(n, i.began) })
 		})
 	})
 	start.Go(func() error {
 		return i.stage("DNS", func() (string, error) { return c.DNSServiceAddress().String(), i.startDNS(workCtx, client) })
 	})
-	start.Go(func() error { return i.startSkerry(startCtx, workCtx, admin, client) })
+	start.Go(func() error { return i.startSkerry(startCtx, workCtx, admin, client, launcher) })
 
 	if err := i.await(ctx, func(context.Context) error { return start.Wait() }); err != nil {
 		return err

@@ -37,6 +37,9 @@ func (c *Config) save() error {
 	s := saved{Config: *c}
 	if old, err := load(c.DataDir); err == nil {
 		s.Sysctls = old.Sysctls
+		if err := c.unchanged(&old.Config); err != nil {
+			return err
+		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -53,6 +56,24 @@ func (c *Config) save() error {
 		return err
 	}
 	return pki.WriteFile(savedFile(c.DataDir), b, 0o600)
+}
+
+// unchanged refuses what cannot change in the life of a cluster.
+func (c *Config) unchanged(old *Config) error {
+	var errs []error
+	for _, f := range []struct{ field, now, then string }{
+		{"node name", c.NodeName, old.NodeName},
+		{"pod CIDR", c.PodCIDR, old.PodCIDR},
+		{"service CIDR", c.ServiceCIDR, old.ServiceCIDR},
+		{"bridge", c.Bridge, old.Bridge},
+		{"run dir", c.RunDir, old.RunDir},
+		{"cgroup root", c.CgroupRoot, old.CgroupRoot},
+	} {
+		if f.now != f.then {
+			errs = append(errs, fmt.Errorf("%s %q: must stay %q, with which the cluster in %s was made (or reset it first)", f.field, f.now, f.then, c.DataDir))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func load(dataDir string) (saved, error) {
