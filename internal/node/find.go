@@ -142,14 +142,14 @@ func (g *guest) look() (*contact, *podfs.Watch, error) {
 		return &contact{proc: p, client: client, at: g.now()}, watch, nil
 	}
 	if !away(err) {
-		return nil, watch, failed(problemMonitor, "%w", err)
+		return nil, watch, failed(problemLauncher, "reach the machine's monitor: %w", err)
 	}
 	conn, p, err = g.dial(g.ctx, dir, contract.LauncherSocket, g.podUID)
 	if err == nil {
 		return &contact{proc: p, launcher: conn, at: g.now()}, watch, nil
 	}
 	if !away(err) {
-		return nil, watch, failed(problemLauncher, "%w", err)
+		return nil, watch, failed(problemLauncher, "reach the launcher: %w", err)
 	}
 	return nil, watch, nil
 }

@@ -152,13 +152,18 @@ func (g *guest) run() {
 	defer g.vnc.End(console.ErrEnded)
 	wait := backoff{first: g.times.retry[0], max: g.times.retry[1]}
 	for {
-		err := g.attempt()
-		if g.ctx.Err() != nil || errors.Is(err, errEnded) {
+		ended, err := g.attempt()
+		if g.ctx.Err() != nil {
 			return
 		}
-		g.setProblem(toProblem(err))
-		if !errors.Is(err, errDeleting) {
-			g.log.Warn("machine is not started", "error", err)
+		if err != nil {
+			g.setProblem(toProblem(err))
+			if !errors.Is(err, errDeleting) {
+				g.log.Warn("machine is not started", "error", err)
+			}
+		}
+		if ended {
+			return
 		}
 		select {
 		case <-g.ctx.Done():
@@ -168,12 +173,12 @@ func (g *guest) run() {
 	}
 }
 
-// attempt finds the machine or starts it, and follows it until it ends. It
-// returns errEnded then, and another error when a step failed.
-func (g *guest) attempt() error {
+// attempt finds the machine or starts it, and follows it until its process has
+// ended. The error says which step failed.
+func (g *guest) attempt() (ended bool, err error) {
 	c, err := g.find()
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer c.close()
 	// Nothing is worth doing for a process that has ended.
@@ -184,15 +189,15 @@ func (g *guest) attempt() error {
 	} else {
 		err = g.adopt(ctx, c)
 	}
-	if err != nil {
-		if errors.Is(context.Cause(ctx), errEnded) && !isRefused(err) {
-			return errEnded
-		}
-		return err
+	if err == nil {
+		g.setProblem(nil)
+		g.follow(ctx, c)
 	}
-	g.setProblem(nil)
-	g.follow(ctx, c)
-	return errEnded
+	ended = errors.Is(context.Cause(ctx), errEnded)
+	if ended && !isRefused(err) {
+		err = nil // the controller says why, from the pod
+	}
+	return ended, err
 }
 
 // withProcess is ctx, ended with errEnded as its cause when the process ends.

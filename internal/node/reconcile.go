@@ -144,7 +144,7 @@ func (w *writes) wait(now time.Time, apart time.Duration) time.Duration {
 	}
 	w.filled = now
 	if w.tokens < 1 {
-		return time.Duration((1 - w.tokens) * float64(quietInterval))
+		return max(time.Duration((1-w.tokens)*float64(quietInterval)), time.Millisecond)
 	}
 	w.tokens--
 	return 0

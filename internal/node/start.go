@@ -63,7 +63,7 @@ func (g *guest) start(ctx context.Context, c *contact) error {
 		return errDeleting
 	}
 	g.tell(corev1.EventTypeNormal, eventCreated, "VirtualMachineInstance defined.")
-	if err := g.letGo(ctx, c.launcher, lines); err != nil {
+	if err := g.letGo(c.launcher, lines); err != nil {
 		return err
 	}
 	c.launcher.Close()
@@ -260,8 +260,9 @@ func (g *guest) writeVolume(vmi *v1.VirtualMachineInstance, m machine.Machine, n
 	return nil
 }
 
-// letGo tells the launcher to start and hears whether it is about to.
-func (g *guest) letGo(ctx context.Context, conn net.Conn, lines *bufio.Reader) error {
+// letGo tells the launcher to start and hears whether it is about to. What it says
+// last is heard also when it has ended by then.
+func (g *guest) letGo(conn net.Conn, lines *bufio.Reader) error {
 	if err := g.step("start"); err != nil {
 		return failed(problemLauncher, "%w", err)
 	}
@@ -279,7 +280,7 @@ func (g *guest) letGo(ctx context.Context, conn net.Conn, lines *bufio.Reader) e
 		return failed(problemLauncher, "%w", err)
 	}
 	var r contract.Result
-	if err := readLine(ctx, conn, lines, g.times.prepare, &r); err != nil {
+	if err := readLine(g.ctx, conn, lines, g.times.prepare, &r); err != nil {
 		return failed(problemLauncher, "hear from the launcher whether it starts: %w", err)
 	}
 	if r.Error != "" {

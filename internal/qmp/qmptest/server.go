@@ -80,6 +80,12 @@ func (s *Server) Listen(path string) error {
 	if err != nil {
 		return err
 	}
+	s.ServeListener(ln)
+	return nil
+}
+
+// ServeListener is Listen for a socket that listens already.
+func (s *Server) ServeListener(ln net.Listener) {
 	s.mu.Lock()
 	s.lns = append(s.lns, ln)
 	s.mu.Unlock()
@@ -92,7 +98,6 @@ func (s *Server) Listen(path string) error {
 			s.Serve(conn)
 		}
 	}()
-	return nil
 }
 
 // Pipe is the client's end of a connection to this server.
