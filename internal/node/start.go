@@ -52,7 +52,7 @@ func (g *guest) start(ctx context.Context, c *contact) error {
 	if err != nil {
 		return err
 	}
-	g.setShape(m, vmi, net.attached)
+	g.setShape(m, vmi, hello.Image.QEMUVersion, net.attached)
 	if err := g.writeVolume(vmi, m, net); err != nil {
 		return err
 	}
@@ -76,18 +76,18 @@ func (g *guest) adopt(ctx context.Context, c *contact) error {
 	if err := g.step("adopt"); err != nil {
 		return failed(problemMonitor, "%w", err)
 	}
-	vmi := g.instance()
+	vmi, version := g.instance(), c.client.Version().String()
 	try := func() error {
 		net, err := g.connectNetwork(ctx, c.proc, vmi)
 		if err != nil {
 			return err
 		}
 		g.serveDHCP(ctx, c.proc, vmi, net)
-		m, err := g.machine(c.proc, vmi, c.client.Version().String(), net.attached)
+		m, err := g.machine(c.proc, vmi, version, net.attached)
 		if err != nil {
 			return err
 		}
-		g.setShape(m, vmi, net.attached)
+		g.setShape(m, vmi, version, net.attached)
 		return nil
 	}
 	go func() {
@@ -220,8 +220,9 @@ func (g *guest) machine(p process, vmi *v1.VirtualMachineInstance, qemuVersion s
 	return m, nil
 }
 
-func (g *guest) setShape(m machine.Machine, vmi *v1.VirtualMachineInstance, attached []podnet.Attached) {
-	s := shapeOf(m, nics(vmi, attached), 0)
+func (g *guest) setShape(m machine.Machine, vmi *v1.VirtualMachineInstance, qemuVersion string, attached []podnet.Attached) {
+	overhead := machine.Overhead(vmi, machine.Host{QEMUVersion: qemuVersion, Accel: m.Accel, Arch: g.arch})
+	s := shapeOf(m, nics(vmi, attached), overhead.Total)
 	g.mu.Lock()
 	g.disks = m.Disks
 	g.serial, g.screen = new(m.Serial != nil), new(m.Graphics != nil)
