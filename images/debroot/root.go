@@ -14,6 +14,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/skerry-dev/skerry/internal/ocilayout"
 )
 
 // Spec is the recipe of a root file system.
@@ -34,6 +36,10 @@ type Spec struct {
 	Install bool
 	// DpkgOpts are lines for dpkg.cfg, for instance path-exclude=….
 	DpkgOpts []string
+	// Files are put into an installed root file system, by their paths in it.
+	Files map[string]string
+	// Script is then run in it by sh -eu, after everything is installed.
+	Script string
 }
 
 // Root is a root file system in the cache. Its directory must not be changed.
@@ -147,6 +153,11 @@ func bootstrap(ctx context.Context, dir string, spec Spec, m Mirrors) (map[strin
 		}
 		args = append(args, "--setup-hook=upload "+quote(prefs)+" /etc/apt/preferences.d/skerry")
 	}
+	custom, err := customize(dir, spec)
+	if err != nil {
+		return nil, err
+	}
+	args = append(args, custom...)
 	if !spec.Install {
 		// Unpacking alone leaves no record of what was unpacked, and the links
 		// /lib -> usr/lib have to be there before.
@@ -175,6 +186,35 @@ func bootstrap(ctx context.Context, dir string, spec Spec, m Mirrors) (map[strin
 		return nil, err
 	}
 	return parseDebs(string(b))
+}
+
+// customize returns the options that bring in the recipe's files and run its
+// script.
+func customize(dir string, spec Spec) ([]string, error) {
+	var args []string
+	if len(spec.Files) > 0 {
+		var files []ocilayout.File
+		for p, content := range spec.Files {
+			f := ocilayout.File{Path: p, Content: []byte(content)}
+			if strings.HasPrefix(content, "#!") {
+				f.Mode = 0o755
+			}
+			files = append(files, f)
+		}
+		tar := filepath.Join(dir, "files.tar")
+		if _, err := ocilayout.NewLayer(tar, "files", files, ocilayout.Uncompressed); err != nil {
+			return nil, err
+		}
+		args = append(args, "--customize-hook=tar-in "+quote(tar)+" /")
+	}
+	if spec.Script != "" {
+		script := filepath.Join(dir, "script")
+		if err := os.WriteFile(script, []byte(spec.Script), 0o644); err != nil {
+			return nil, err
+		}
+		args = append(args, `--customize-hook=chroot "$1" /bin/sh -eu <`+quote(script))
+	}
+	return args, nil
 }
 
 // ownersFile lists each package file's name and then the paths in it, one a line.

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/skerry-dev/skerry/test/guest/debian"
 	"github.com/skerry-dev/skerry/test/guest/tiny"
 	"github.com/skerry-dev/skerry/test/guest/tools"
 )
@@ -36,13 +37,15 @@ func run(ctx context.Context) error {
 	flag.Parse()
 	names := flag.Args()
 	if len(names) == 0 {
-		names = []string{"tools", "tiny"}
+		names = []string{"tools", "tiny", "debian"}
 	}
 	for _, n := range names {
 		var err error
 		switch n {
 		case "tools":
 			err = tools.Build(ctx, *cache, *tag, filepath.Join(*out, "tools.tar"))
+		case "debian":
+			err = debian.Build(ctx, debian.Options{Cache: *cache, Tag: *tag, Out: *out, Raw: *raw})
 		case "tiny":
 			err = tiny.Build(ctx, tiny.Options{Cache: *cache, Tag: *tag, Out: *out, Raw: *raw})
 		default:
