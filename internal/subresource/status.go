@@ -53,6 +53,10 @@ type denied struct{ reason string }
 
 func (d denied) Error() string { return d.reason }
 
+// maxMessage bounds an error's text in bytes: a websocket client sees no more
+// than 1024 bytes of a Status.
+const maxMessage = 600
+
 // writeError answers with err as a Status; err without one is a 500.
 func writeError(w http.ResponseWriter, err error) {
 	var d denied
@@ -71,6 +75,15 @@ func writeError(w http.ResponseWriter, err error) {
 	s.TypeMeta = metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}
 	if s.Code < 400 || s.Code > 599 {
 		s.Code = http.StatusInternalServerError
+	}
+	s.Status = metav1.StatusFailure
+	if len(s.Message) > maxMessage {
+		s.Message = truncate(s.Message, maxMessage) + "…"
+	}
+	if s.Code >= 500 && s.Details != nil { // its causes repeat the message
+		d := *s.Details
+		d.Causes = nil
+		s.Details = &d
 	}
 	writeJSON(w, int(s.Code), s)
 }
