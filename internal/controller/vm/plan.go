@@ -57,6 +57,7 @@ type Event struct {
 const (
 	ReasonVMINotExists        = "VMINotExists"
 	ReasonVMIConditionMissing = "VMIConditionMissing"
+	ReasonGuestNotRunning     = "GuestNotRunning"
 	ReasonVMITerminating      = "VMITerminating"
 	ReasonFailedCreate        = "FailedCreate"
 	ReasonFailedDelete        = "FailedDelete"

@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
+	"github.com/skerry-dev/skerry/internal/controller/written"
 )
 
 // Recorder tells Events (k8s.io/client-go/tools/events).
@@ -38,6 +39,8 @@ type Reconciler struct {
 	Events Recorder
 	Log    *slog.Logger
 	Now    func() time.Time
+
+	last written.Last[*v1.VirtualMachine]
 }
 
 // retryConflict is after how long a decision is made again that met a newer
@@ -71,8 +74,11 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager) error {
 func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 	in, err := read(ctx, r.Client, req)
 	if err != nil || in.VM == nil {
+		r.last.Forget(req.NamespacedName)
 		return reconcile.Result{}, err
 	}
+	cached := in.VM.ResourceVersion
+	in.VM = r.last.Newest(in.VM)
 	in.Now = r.Now()
 	plan := Next(in)
 	if plan.Confirm {
@@ -83,7 +89,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		in.Live, in.Now = true, now
 		plan = Next(in)
 	}
-	return r.apply(ctx, in, plan)
+	res, err := r.apply(ctx, in, plan, cached)
+	if err != nil || res.RequeueAfter == retryConflict {
+		r.last.Forget(req.NamespacedName)
+	}
+	return res, err
 }
 
 func read(ctx context.Context, from client.Reader, req reconcile.Request) (Input, error) {
@@ -109,7 +119,8 @@ func again(err error) (reconcile.Result, error) {
 	return reconcile.Result{}, client.IgnoreNotFound(err)
 }
 
-func (r *Reconciler) apply(ctx context.Context, in Input, plan Plan) (reconcile.Result, error) {
+// apply carries the plan out. cached is the machine's version in the cache.
+func (r *Reconciler) apply(ctx context.Context, in Input, plan Plan, cached string) (reconcile.Result, error) {
 	stored, want := in.VM, plan.VM
 	var failed error
 	if plan.Create != nil {
@@ -134,6 +145,7 @@ func (r *Reconciler) apply(ctx context.Context, in Input, plan Plan) (reconcile.
 		if err := r.Client.Patch(ctx, next, client.MergeFromWithOptions(stored, client.MergeFromWithOptimisticLock{})); err != nil {
 			return again(err)
 		}
+		r.last.Wrote(cached, next)
 		if next.DeletionTimestamp != nil && len(next.Finalizers) == 0 {
 			return reconcile.Result{}, nil // gone
 		}
@@ -151,6 +163,7 @@ func (r *Reconciler) apply(ctx context.Context, in Input, plan Plan) (reconcile.
 			}
 			return reconcile.Result{}, errors.Join(failed, fmt.Errorf("write status: %w", err))
 		}
+		r.last.Wrote(cached, next)
 	}
 	for _, e := range plan.Events {
 		r.event(in.VM, nil, e.Type, e.Reason, "Reconcile", e.Note)

@@ -37,12 +37,16 @@ var own = []v1.VirtualMachineConditionType{v1.VMReady, v1.VMFailure, v1.VMRestar
 func (d *decision) copyConditions() {
 	if d.vmi == nil {
 		set(d.st, v1.VMReady, corev1.ConditionFalse, ReasonVMINotExists, "the machine has no instance: it is stopped", d.in.Now)
-	} else if d.vmi.DeletionTimestamp != nil {
+	} else if d.vmi.DeletionTimestamp != nil || d.stopping && !d.vmi.Status.Phase.IsFinal() {
 		set(d.st, v1.VMReady, corev1.ConditionFalse, ReasonVMITerminating, "the instance is being stopped", d.in.Now)
-	} else if c := findInstance(d.vmi, v1.VMIReady); c == nil {
-		set(d.st, v1.VMReady, corev1.ConditionFalse, ReasonVMIConditionMissing, "the instance has no Ready condition yet", d.in.Now)
+	} else if c := findInstance(d.vmi, v1.VMIReady); c == nil && !d.vmi.Status.Phase.IsFinal() {
+		// What the instance's controller is about to write; one write less here.
+		set(d.st, v1.VMReady, corev1.ConditionFalse, ReasonGuestNotRunning, "", d.in.Now)
+	} else if c == nil {
+		set(d.st, v1.VMReady, corev1.ConditionFalse, ReasonVMIConditionMissing, "the instance has no Ready condition", d.in.Now)
 	} else {
-		d.copyCondition(v1.VMReady, c)
+		// With a transition time of its own: this one turns when the machine does.
+		set(d.st, v1.VMReady, c.Status, c.Reason, c.Message, d.in.Now)
 	}
 	var copied []v1.VirtualMachineConditionType
 	if d.vmi != nil {
@@ -67,7 +71,7 @@ func (d *decision) copyCondition(t v1.VirtualMachineConditionType, from *v1.Virt
 // restartRequired tells that the template has changed under a running instance.
 func (d *decision) restartRequired() {
 	hash := ""
-	if d.vmi != nil && !d.vmi.Status.Phase.IsFinal() && d.vmi.DeletionTimestamp == nil {
+	if d.vmi != nil && !d.vmi.Status.Phase.IsFinal() && d.vmi.DeletionTimestamp == nil && !d.stopping {
 		hash = d.vmi.Annotations[TemplateAnnotation]
 	}
 	now, err := templateHash(&d.vm.Spec.Template.Spec)

@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
+	"github.com/skerry-dev/skerry/internal/controller/written"
 	"github.com/skerry-dev/skerry/internal/podtemplate"
 )
 
@@ -41,6 +42,8 @@ type Reconciler struct {
 	LauncherPullPolicy corev1.PullPolicy
 	// Overhead is the memory that QEMU needs for vmi beyond the guest's.
 	Overhead func(vmi *v1.VirtualMachineInstance, kvm bool) resource.Quantity
+
+	last written.Last[*v1.VirtualMachineInstance]
 }
 
 // retryConflict is after how long a decision is made again that met a newer
@@ -51,8 +54,11 @@ const retryConflict = 100 * time.Millisecond
 func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 	vmi := &v1.VirtualMachineInstance{}
 	if err := r.Client.Get(ctx, req.NamespacedName, vmi); err != nil {
+		r.last.Forget(req.NamespacedName)
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
+	cached := vmi.ResourceVersion
+	vmi = r.last.Newest(vmi)
 	nodes := &corev1.NodeList{}
 	if err := r.Client.List(ctx, nodes); err != nil {
 		return reconcile.Result{}, fmt.Errorf("list nodes: %w", err)
@@ -70,7 +76,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		}
 		plan = Next(in)
 	}
-	return r.apply(ctx, in, plan)
+	res, err := r.apply(ctx, in, plan, cached)
+	if err != nil || res.RequeueAfter == retryConflict {
+		r.last.Forget(req.NamespacedName)
+	}
+	return res, err
 }
 
 // pods lists those that vmi controls.
@@ -100,14 +110,16 @@ func ours(pod *corev1.Pod, vmi *v1.VirtualMachineInstance) bool {
 		len(pod.Spec.Containers) > 0 && pod.Spec.Containers[0].Name == v1.ComputeContainer
 }
 
-func (r *Reconciler) apply(ctx context.Context, in Input, plan Plan) (reconcile.Result, error) {
+// apply carries the plan out. cached is the instance's version in the cache.
+func (r *Reconciler) apply(ctx context.Context, in Input, plan Plan, cached string) (reconcile.Result, error) {
 	var failed error
 	if plan.Create {
 		failed = r.create(ctx, in, &plan)
 	}
 	if !equality.Semantic.DeepEqual(in.VMI, plan.VMI) {
 		base := client.MergeFromWithOptions(in.VMI, client.MergeFromWithOptimisticLock{})
-		err := r.Client.Patch(ctx, plan.VMI.DeepCopy(), base)
+		next := plan.VMI.DeepCopy()
+		err := r.Client.Patch(ctx, next, base)
 		switch {
 		case apierrors.IsConflict(err):
 			return reconcile.Result{RequeueAfter: retryConflict}, nil
@@ -116,6 +128,7 @@ func (r *Reconciler) apply(ctx context.Context, in Input, plan Plan) (reconcile.
 		case err != nil:
 			return reconcile.Result{}, errors.Join(failed, fmt.Errorf("write status: %w", err))
 		}
+		r.last.Wrote(cached, next)
 		r.logChange(in.VMI, plan.VMI)
 	}
 	for _, e := range plan.Events {
