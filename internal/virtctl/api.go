@@ -50,7 +50,7 @@ func newAPIError(code int, body []byte) *apiError {
 	e := &apiError{code: code}
 	var s metav1.Status
 	if json.Unmarshal(body, &s) == nil && s.Kind == "Status" && s.Message != "" {
-		e.status, e.message = &s, s.Message
+		e.status, e.message = &s, printable(s.Message)
 		return e
 	}
 	text := printable(string(bytes.TrimSpace(body)))
