@@ -59,6 +59,8 @@ func newGuest(a *agent, vmi *v1.VirtualMachineInstance, podUID string) *guest {
 		ctx: ctx, cancel: cancel, done: make(chan struct{}), news: make(chan struct{}, 1),
 		vmi: vmi, told: map[string]bool{},
 	}
+	// The stages before QEMU runs are written with the phase, unless that takes long.
+	g.writes.at = a.now()
 	g.console = console.Port{Dial: g.dialer(contract.SerialSocket), Exclusive: true, Lossy: true}
 	g.vnc = console.Port{Dial: g.dialer(contract.VNCSocket), Max: 16}
 	return g

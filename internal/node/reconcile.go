@@ -134,7 +134,7 @@ func (r *reconciler) report(ctx context.Context, g *guest, cached *v1.VirtualMac
 // wait is how long a write that is not urgent should wait. When it need not, it
 // counts as made.
 func (w *writes) wait(now time.Time, apart time.Duration) time.Duration {
-	if d := w.at.Add(apart).Sub(now); !w.at.IsZero() && d > 0 {
+	if d := w.at.Add(apart).Sub(now); d > 0 {
 		return d
 	}
 	if w.filled.IsZero() {
