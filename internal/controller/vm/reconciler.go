@@ -40,7 +40,8 @@ type Reconciler struct {
 	Log    *slog.Logger
 	Now    func() time.Time
 
-	last written.Last[*v1.VirtualMachine]
+	last    written.Last[*v1.VirtualMachine]
+	deleted written.Deletions
 }
 
 // retryConflict is after how long a decision is made again that met a newer
@@ -75,6 +76,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	in, err := read(ctx, r.Client, req)
 	if err != nil || in.VM == nil {
 		r.last.Forget(req.NamespacedName)
+		r.deleted.Forget(req.NamespacedName)
 		return reconcile.Result{}, err
 	}
 	cached := in.VM.ResourceVersion
@@ -190,7 +192,11 @@ func (r *Reconciler) create(ctx context.Context, vm *v1.VirtualMachine, vmi *v1.
 }
 
 func (r *Reconciler) delete(ctx context.Context, vm *v1.VirtualMachine, d *Deletion) error {
-	vmi := &v1.VirtualMachineInstance{ObjectMeta: metav1.ObjectMeta{Namespace: vm.Namespace, Name: d.Name}}
+	vmi := &v1.VirtualMachineInstance{ObjectMeta: metav1.ObjectMeta{Namespace: vm.Namespace, Name: d.Name, UID: d.UID}}
+	this := written.Deletion{UID: d.UID}
+	if r.deleted.Done(client.ObjectKeyFromObject(vm), this) {
+		return nil
+	}
 	err := r.Client.Delete(ctx, vmi, client.Preconditions{UID: &d.UID})
 	switch {
 	case apierrors.IsNotFound(err) || apierrors.IsConflict(err): // gone; another may have its name
@@ -200,6 +206,7 @@ func (r *Reconciler) delete(ctx context.Context, vm *v1.VirtualMachine, d *Delet
 		r.event(vm, nil, corev1.EventTypeWarning, ReasonFailedDelete, "DeleteInstance", err.Error())
 		return err
 	}
+	r.deleted.Note(client.ObjectKeyFromObject(vm), this)
 	r.event(vm, vmi, corev1.EventTypeNormal, EventDeleted, "DeleteInstance",
 		"Stopped the virtual machine by deleting the virtual machine instance "+d.Name)
 	r.Log.Info("deleted instance", "namespace", vm.Namespace, "vm", vm.Name, "uid", d.UID)

@@ -43,7 +43,8 @@ type Reconciler struct {
 	// Overhead is the memory that QEMU needs for vmi beyond the guest's.
 	Overhead func(vmi *v1.VirtualMachineInstance, kvm bool) resource.Quantity
 
-	last written.Last[*v1.VirtualMachineInstance]
+	last    written.Last[*v1.VirtualMachineInstance]
+	deleted written.Deletions
 }
 
 // retryConflict is after how long a decision is made again that met a newer
@@ -55,6 +56,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	vmi := &v1.VirtualMachineInstance{}
 	if err := r.Client.Get(ctx, req.NamespacedName, vmi); err != nil {
 		r.last.Forget(req.NamespacedName)
+		r.deleted.Forget(req.NamespacedName)
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
 	cached := vmi.ResourceVersion
@@ -213,6 +215,10 @@ func (r *Reconciler) setPodCondition(ctx context.Context, pod *corev1.Pod, c *co
 
 func (r *Reconciler) delete(ctx context.Context, vmi *v1.VirtualMachineInstance, d Deletion) error {
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: vmi.Namespace, Name: d.Name, UID: d.UID}}
+	this := written.Deletion{UID: d.UID, Grace: d.Grace}
+	if r.deleted.Done(client.ObjectKeyFromObject(vmi), this) {
+		return nil
+	}
 	err := r.Client.Delete(ctx, pod, client.GracePeriodSeconds(d.Grace), client.Preconditions{UID: &d.UID})
 	switch {
 	case apierrors.IsNotFound(err) || apierrors.IsConflict(err): // gone; another may have its name
@@ -221,7 +227,9 @@ func (r *Reconciler) delete(ctx context.Context, vmi *v1.VirtualMachineInstance,
 		err = fmt.Errorf("delete pod %s: %w", d.Name, err)
 		r.Events.Eventf(vmi, nil, corev1.EventTypeWarning, EventFailedDelete, "DeletePod", "%s", printable(err.Error()))
 		return err
-	case !d.Again:
+	}
+	r.deleted.Note(client.ObjectKeyFromObject(vmi), this)
+	if !d.Again {
 		r.Events.Eventf(vmi, pod, corev1.EventTypeNormal, EventDeleted, "DeletePod", "Deleted virtual machine pod %s", d.Name)
 		r.Log.Info("deleted pod", "namespace", vmi.Namespace, "vm", vmi.Name, "uid", vmi.UID, "pod", d.Name, "grace", d.Grace)
 	}

@@ -63,3 +63,41 @@ func (l *Last[T]) Forget(key types.NamespacedName) {
 	defer l.mu.Unlock()
 	delete(l.m, key)
 }
+
+// Deletions remembers the last object that was deleted for each key, so that it
+// is not deleted, and told of, once more until the cache has seen it. It is safe
+// for use by several goroutines. Its zero value is empty.
+type Deletions struct {
+	mu sync.Mutex
+	m  map[types.NamespacedName]Deletion
+}
+
+// Deletion is an object and the grace period in seconds with which it was deleted.
+type Deletion struct {
+	UID   types.UID
+	Grace int64
+}
+
+// Done tells whether exactly this was done last for the key.
+func (l *Deletions) Done(key types.NamespacedName, d Deletion) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.m[key] == d
+}
+
+// Note notes that the API server has taken the deletion.
+func (l *Deletions) Note(key types.NamespacedName, d Deletion) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.m == nil {
+		l.m = map[types.NamespacedName]Deletion{}
+	}
+	l.m[key] = d
+}
+
+// Forget drops what is known of the key.
+func (l *Deletions) Forget(key types.NamespacedName) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.m, key)
+}

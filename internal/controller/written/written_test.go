@@ -40,3 +40,20 @@ func TestNewest(t *testing.T) {
 	l.Forget(client.ObjectKey{Namespace: "ns", Name: "a"})
 	want(pod("u", "1"), "1")
 }
+
+func TestDeletions(t *testing.T) {
+	t.Parallel()
+	var l Deletions
+	key := client.ObjectKey{Namespace: "ns", Name: "a"}
+	if l.Done(key, Deletion{"u", 30}) {
+		t.Error("done before anything was")
+	}
+	l.Note(key, Deletion{"u", 30})
+	if !l.Done(key, Deletion{"u", 30}) || l.Done(key, Deletion{"u", 1}) || l.Done(key, Deletion{"v", 30}) {
+		t.Error("not the same deletion")
+	}
+	l.Forget(key)
+	if l.Done(key, Deletion{"u", 30}) {
+		t.Error("not forgotten")
+	}
+}
