@@ -354,6 +354,6 @@ func (i *instance) startDNS(ctx context.Context, client kubernetes.Interface) er
 	if err != nil {
 		return err
 	}
-	go i.followResolvConf(ctx, server, cfg)
+	go i.followHost(ctx, server, cfg)
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/skerry-dev/skerry/distro/hostnet"
 	"github.com/skerry-dev/skerry/distro/pki"
 	"github.com/skerry-dev/skerry/distro/teardown"
 )
@@ -26,7 +27,7 @@ type saved struct {
 // changedSysctls are those that the kubelet, kube-proxy and hostnet set.
 var changedSysctls = []string{
 	"kernel/keys/root_maxbytes", "kernel/keys/root_maxkeys", "kernel/panic", "kernel/panic_on_oops",
-	"net/ipv4/conf/all/route_localnet", "net/ipv4/ip_forward",
+	hostnet.BridgeFilter, "net/ipv4/conf/all/route_localnet", "net/ipv4/ip_forward",
 	"vm/overcommit_memory", "vm/panic_on_oom",
 }
 

@@ -54,7 +54,31 @@ func Ensure(ctx context.Context, c Config) error {
 			return err
 		}
 	}
+	if _, err := RouteBridged(); err != nil {
+		return err
+	}
 	return nft(ctx, Ruleset(c))
+}
+
+// BridgeFilter is the kernel's switch (below /proc/sys) that has bridged packets
+// go through the IPv4 rules. It is there once the module br_netfilter is loaded,
+// which switches it on.
+const BridgeFilter = "net/bridge/bridge-nf-call-iptables"
+
+// RouteBridged switches BridgeFilter off and says whether it was on. When it is
+// on, a packet whose destination a Service changed to another pod is bridged
+// there and not routed, which the isolation of the ports prevents: pods could not
+// reach each other's Services. Others may switch it on at any time.
+func RouteBridged() (wasOn bool, err error) {
+	path := filepath.Join("/proc/sys", BridgeFilter)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil || strings.TrimSpace(string(b)) == "0" {
+		return false, err
+	}
+	return true, setSysctl("bridge/bridge-nf-call-iptables", "0")
 }
 
 func ensureBridge(c Config) (netlink.Link, error) {

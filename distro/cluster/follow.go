@@ -10,12 +10,13 @@ import (
 	"time"
 
 	"github.com/skerry-dev/skerry/distro/dns"
+	"github.com/skerry-dev/skerry/distro/hostnet"
 )
 
-// resolvEvery is how often the machine's name servers are looked at. They change
-// when an edge box gets a new lease; polling one small file also sees a
-// replaced symlink, which a watch on the file would not.
-const resolvEvery = 15 * time.Second
+// hostEvery is how often the machine's name servers and one kernel switch are
+// looked at. Name servers change when an edge box gets a new lease; polling one
+// small file also sees a replaced symlink, which a watch on the file would not.
+const hostEvery = 15 * time.Second
 
 // upstreams are the machine's name servers.
 func (c *Config) upstreams() []netip.AddrPort {
@@ -30,10 +31,10 @@ func (c *Config) upstreams() []netip.AddrPort {
 	return dns.Nameservers(string(b), c.BridgeAddress(), c.DNSServiceAddress())
 }
 
-// followResolvConf gives the DNS server new upstreams when they change, and
-// stops it at the end.
-func (i *instance) followResolvConf(ctx context.Context, server *dns.Server, cfg dns.Config) {
-	tick := time.NewTicker(resolvEvery)
+// followHost gives the DNS server new upstreams when they change, keeps what the
+// pods' network needs of the kernel, and stops the server at the end.
+func (i *instance) followHost(ctx context.Context, server *dns.Server, cfg dns.Config) {
+	tick := time.NewTicker(hostEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -43,6 +44,11 @@ func (i *instance) followResolvConf(ctx context.Context, server *dns.Server, cfg
 			}
 			return
 		case <-tick.C:
+		}
+		if wasOn, err := hostnet.RouteBridged(); err != nil {
+			i.log.Error("keep bridged packets off the IPv4 rules", "err", err)
+		} else if wasOn {
+			i.log.Warn("somebody switched it on; switched off again, as pods could not reach each other's Services", "sysctl", hostnet.BridgeFilter)
 		}
 		now := i.cfg.upstreams()
 		if slices.Equal(now, cfg.Upstreams) {
