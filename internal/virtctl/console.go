@@ -84,10 +84,10 @@ func (c *conn) openWaiting(ctx context.Context, name, sub string, timeout time.D
 	defer again.Stop()
 	for told := false; ; {
 		s, err := c.open(ctx, vmis, name, sub, nil)
-		if code(err) != http.StatusBadRequest {
+		if code(err) != http.StatusBadRequest || timeout == 0 {
 			return s, err
 		}
-		if !told && timeout > 0 {
+		if !told {
 			told = true
 			fmt.Fprintf(notice, "Waiting for %s: %s\n", name, printable(err.Error()))
 		}
