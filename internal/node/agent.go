@@ -101,7 +101,7 @@ func defaultTimes() times {
 		retry:       [2]time.Duration{time.Second, 30 * time.Second},
 		hello:       10 * time.Second,
 		prepare:     time.Minute,
-		handshake:   5 * time.Second,
+		handshake:   15 * time.Second,
 		command:     10 * time.Second,
 		lost:        20 * time.Second,
 		question:    10 * time.Second,

@@ -38,6 +38,7 @@ func (g *guest) copyLog(p process) {
 		if w, err := g.notify.WatchFile(file); err == nil {
 			defer w.Close()
 			l.Grown = w.C
+			l.Poll = 30 * time.Second // idle machines cost nothing
 		}
 	}
 	if err := l.Copy(g.ctx); err != nil {

@@ -4,6 +4,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
@@ -101,10 +102,14 @@ func (g *guest) question(ctx context.Context) (a answers) {
 		return answers{err: err}
 	}
 	defer c.Close()
-	if a.os, a.err = c.OSInfo(ctx); a.err != nil {
-		return a
+	// An agent that may not answer a question is an agent all the same.
+	var refused *guestagent.Error
+	if a.os, err = c.OSInfo(ctx); err != nil && !errors.As(err, &refused) {
+		return answers{err: err}
 	}
-	a.nics, a.err = c.Interfaces(ctx)
+	if a.nics, err = c.Interfaces(ctx); err != nil && !errors.As(err, &refused) {
+		return answers{err: err}
+	}
 	return a
 }
 

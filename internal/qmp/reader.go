@@ -70,7 +70,7 @@ type lineReader struct {
 }
 
 func newLineReader(r io.Reader, max int) *lineReader {
-	return &lineReader{r: bufio.NewReaderSize(r, min(16<<10, max+1)), max: max}
+	return &lineReader{r: bufio.NewReaderSize(r, min(4<<10, max+1)), max: max}
 }
 
 // next returns the next non-empty line without its end. The slice is valid
