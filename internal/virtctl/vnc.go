@@ -142,10 +142,10 @@ func pipe(ctx context.Context, local io.ReadWriteCloser, remote *stream) error {
 		remote.Close()
 	})
 	defer stop()
-	up, down := make(chan error, 1), make(chan error, 1)
+	up, down := make(chan struct{}), make(chan error, 1)
 	go func() {
-		_, err := io.Copy(remote, local)
-		up <- err
+		_, _ = io.Copy(remote, local) // the local side has closed; how does not matter
+		close(up)
 	}()
 	go func() {
 		_, err := io.Copy(local, remote)
@@ -153,9 +153,9 @@ func pipe(ctx context.Context, local io.ReadWriteCloser, remote *stream) error {
 	}()
 	var err error
 	select {
-	case <-up: // the local side has closed; how does not matter
+	case <-up:
 		remote.Close()
-		<-down
+		_ = <-down
 	case err = <-down:
 		local.Close()
 		remote.Close()
