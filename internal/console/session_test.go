@@ -22,6 +22,9 @@ func (q *qemu) dial(context.Context) (net.Conn, error) {
 	return a, nil
 }
 
+// say writes; whoever reads sees whether it arrived.
+func say(w io.Writer, s string) { _, _ = io.WriteString(w, s) }
+
 func TestNewerSessionTakesOver(t *testing.T) {
 	t.Parallel()
 	q := newQEMU()
@@ -31,7 +34,7 @@ func TestNewerSessionTakesOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := make([]byte, 16)
-	go (<-q.conns).Write([]byte("boot\n"))
+	go say(<-q.conns, "boot\n")
 	if n, err := first.Read(b); err != nil || string(b[:n]) != "boot\n" {
 		t.Fatalf("read %q, %v", b[:n], err)
 	}
@@ -50,7 +53,7 @@ func TestNewerSessionTakesOver(t *testing.T) {
 		t.Errorf("cause = %v", first.Cause())
 	}
 	peer := <-q.conns
-	go second.Write([]byte("ls\n"))
+	go say(second, "ls\n")
 	if n, err := peer.Read(b); err != nil || string(b[:n]) != "ls\n" {
 		t.Errorf("QEMU read %q, %v", b[:n], err)
 	}
@@ -103,7 +106,7 @@ func TestQEMUEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 		peer := <-q.conns
-		go func() { peer.Write([]byte("last words")); peer.Close() }()
+		go func() { say(peer, "last words"); peer.Close() }()
 		b, err := io.ReadAll(s)
 		if err != nil || string(b) != "last words" {
 			t.Errorf("lossy %v: read %q, %v", lossy, b, err)

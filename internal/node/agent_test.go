@@ -333,13 +333,12 @@ func TestEndings(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w, p := runningWorld(t)
-			s, err := (backend{w.agent}).Console(t.Context(), testRef)
-			if err == nil {
+			if _, err := (backend{w.agent}).Console(t.Context(), testRef); err == nil {
 				t.Fatal("a console without a socket")
 			}
 			ln := p.listen(contract.SerialSocket)
 			defer ln.Close()
-			s, err = (backend{w.agent}).Console(t.Context(), testRef)
+			s, err := (backend{w.agent}).Console(t.Context(), testRef)
 			must(t, err)
 			p.print("last words\n")
 			tc.end(p)

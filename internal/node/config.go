@@ -49,12 +49,12 @@ func (c Config) validate() error {
 	need("TLSKeyFile", c.TLSKeyFile)
 	need("ClientCAFile", c.ClientCAFile)
 	if !filepath.IsAbs(c.KubeletRoot) {
-		errs = append(errs, fmt.Errorf("KubeletRoot %q: must be an absolute path, usually /var/lib/kubelet", c.KubeletRoot))
+		errs = append(errs, fmt.Errorf("the kubelet's root directory %q: must be an absolute path, usually /var/lib/kubelet", c.KubeletRoot))
 	}
 	switch c.Accel {
 	case AccelAuto, AccelKVM, AccelTCG:
 	default:
-		errs = append(errs, fmt.Errorf("Accel %q: must be %s, %s or %s", c.Accel, AccelAuto, AccelKVM, AccelTCG))
+		errs = append(errs, fmt.Errorf("accelerator %q: must be %s, %s or %s", c.Accel, AccelAuto, AccelKVM, AccelTCG))
 	}
 	if len(errs) > 0 {
 		return fmt.Errorf("node agent: configuration: %w", errors.Join(errs...))

@@ -76,9 +76,9 @@ func nodeCondition(accel machine.Accel, asked string, host hostinfo.Info) corev1
 
 // run beats until ctx ends. A node that is not registered yet is waited for.
 func (h *heart) run(ctx context.Context) {
-	every := h.retry
 	said := ""
 	for {
+		every := h.retry
 		err := h.beat(ctx)
 		switch {
 		case ctx.Err() != nil:
@@ -86,7 +86,6 @@ func (h *heart) run(ctx context.Context) {
 		case err == nil:
 			every, said = h.every, ""
 		default:
-			every = h.retry
 			if !apierrors.IsNotFound(err) && err.Error() != said {
 				h.log.Warn("heartbeat", "node", h.node, "error", err)
 				said = err.Error()

@@ -123,7 +123,7 @@ func TestAccelerator(t *testing.T) {
 func TestConfig(t *testing.T) {
 	t.Parallel()
 	err := Run(t.Context(), Config{KubeletRoot: "relative", Accel: "xen"})
-	for _, want := range []string{"REST", "NodeName", "ListenAddress", "TLSCertFile", "TLSKeyFile", "ClientCAFile", `KubeletRoot "relative"`, `Accel "xen": must be auto, kvm or tcg`} {
+	for _, want := range []string{"REST", "NodeName", "ListenAddress", "TLSCertFile", "TLSKeyFile", "ClientCAFile", `root directory "relative"`, `accelerator "xen": must be auto, kvm or tcg`} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in %v", want, err)
 		}

@@ -33,10 +33,10 @@ func (d *Dir) open(name string, want uint32) (*os.File, *unix.Stat_t, error) {
 		f.Close()
 		return nil, nil, d.pathError("stat", name, err)
 	}
-	switch got := st.Mode & unix.S_IFMT; {
-	case got == want:
+	switch st.Mode & unix.S_IFMT {
+	case want:
 		return f, &st, nil
-	case got == unix.S_IFLNK:
+	case unix.S_IFLNK:
 		err = ErrSymlink
 	default:
 		err = &TypeError{Want: typeName(want), Got: typeName(st.Mode)}
@@ -102,10 +102,10 @@ func (d *Dir) Exists(name string) (bool, error) {
 	}
 	var st unix.Stat_t
 	err := unix.Fstatat(d.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW)
-	switch {
-	case err == nil:
+	switch err {
+	case nil:
 		return true, nil
-	case err == unix.ENOENT:
+	case unix.ENOENT:
 		return false, nil
 	}
 	return false, d.pathError("stat", name, err)
