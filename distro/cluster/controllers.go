@@ -32,6 +32,9 @@ func (c *Config) runControllerManager(ctx context.Context, dir pki.Dir) error {
 	o.Generic.ClientConnection.QPS = 300
 	o.Generic.ClientConnection.Burst = 600
 	o.Generic.LeaderElection.LeaderElect = false
+	// It only adds warnings about types to policies' status, and keeps a copy of
+	// all schemas for that.
+	o.Generic.Controllers = []string{"*", "-validatingadmissionpolicy-status-controller"}
 	o.SecureServing.BindPort = 0
 	o.KubeCloudShared.UseServiceAccountCredentials = true
 	o.KubeCloudShared.AllocateNodeCIDRs = true
