@@ -14,9 +14,12 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
+	crlog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/skerry-dev/skerry/internal/manager"
 	"github.com/skerry-dev/skerry/internal/version"
@@ -62,7 +65,10 @@ func run(ctx context.Context, args []string) error {
 		fmt.Println("skerry-controller", version.Version)
 		return nil
 	}
-	slog.SetDefault(slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level})))
+	handler := slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level})
+	slog.SetDefault(slog.New(handler))
+	crlog.SetLogger(logr.FromSlogHandler(handler))
+	klog.SetSlogLogger(slog.New(handler))
 	var err error
 	if *kubeconfig != "" {
 		c.REST, err = clientcmd.BuildConfigFromFlags("", *kubeconfig)

@@ -14,7 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 	crmanager "sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
@@ -29,7 +28,8 @@ import (
 // name is the controller's in Events, leases and the like.
 const name = "skerry-controller"
 
-// Run runs everything until ctx is done. Mistakes in the configuration, a port
+// Run runs everything until ctx is done, logging to slog's default; the process
+// has set controller-runtime's own logger, as there is but one. Mistakes in the configuration, a port
 // that is taken and certificates that cannot be read are returned at once.
 func Run(ctx context.Context, c Config) error {
 	c, err := c.complete()
@@ -38,7 +38,6 @@ func Run(ctx context.Context, c Config) error {
 	}
 	log := slog.Default().With("component", name)
 	framework := frameworkLog(log)
-	ctrllog.SetLogger(framework)
 
 	config := rest.CopyConfig(c.REST)
 	config.QPS = -1 // the API server's own fairness is the limit
