@@ -126,7 +126,7 @@ func (r *reconciler) report(ctx context.Context, g *guest, cached *v1.VirtualMac
 		r.events.Eventf(base, nil, h.kind, h.reason, eventAction, "%s", h.note)
 	}
 	if base.Status.Phase != want.Status.Phase {
-		g.log.Info("machine is running", "machine", want.Status.Machine)
+		g.log.Info("machine is running")
 	}
 	return reconcile.Result{}, nil
 }
