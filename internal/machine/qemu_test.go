@@ -28,9 +28,10 @@ import (
 
 // These tests start every golden machine with a real launcher and a real QEMU, as
 // the pod would: in namespaces of its own, chrooted into the launcher image's root
-// file system, as uid 107 without capabilities. They need root and
+// file system, as uid 107 without capabilities. They need root and one of
 //
-//	SKERRY_QEMU_ROOT  the directory of that root file system
+//	SKERRY_LAUNCHER_IMAGE  the launcher image as an OCI archive (build/images/launcher.tar)
+//	SKERRY_QEMU_ROOT       a directory with any root file system that has QEMU in it
 //
 // and leave nothing behind: every mount and link is in the namespaces.
 
@@ -133,7 +134,7 @@ func inside(setup string) error {
 	if err := os.MkdirAll(filepath.Dir(contract.Launcher), 0o755); err != nil {
 		return err
 	}
-	if err := os.WriteFile(contract.Launcher, launcher, 0o755); err != nil {
+	if err := writeNew(contract.Launcher, launcher, 0o755); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(contract.ImageInfoFile), 0o755); err != nil {
@@ -143,7 +144,7 @@ func inside(setup string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(contract.ImageInfoFile, info, 0o644); err != nil {
+	if err := writeNew(contract.ImageInfoFile, info, 0o644); err != nil {
 		return err
 	}
 	if err := unix.Unmount("/host", unix.MNT_DETACH); err != nil {
@@ -159,6 +160,14 @@ func inside(setup string) error {
 		return err
 	}
 	return syscall.Exec(contract.Launcher, []string{contract.Launcher, "run"}, nil)
+}
+
+// writeNew writes a file unless the image has its own.
+func writeNew(path string, b []byte, mode os.FileMode) error {
+	if _, err := os.Lstat(path); err == nil {
+		return nil
+	}
+	return os.WriteFile(path, b, mode)
 }
 
 // makeTap makes a persistent tap for uid 107.
@@ -202,8 +211,11 @@ func fakeKernel() []byte {
 func qemuRoot(t *testing.T) (string, string) {
 	t.Helper()
 	root := os.Getenv("SKERRY_QEMU_ROOT")
+	if image := os.Getenv("SKERRY_LAUNCHER_IMAGE"); image != "" {
+		root = unpackImage(t, image)
+	}
 	if root == "" {
-		t.Fatal("SKERRY_QEMU_ROOT is not set: the directory of the launcher image's root file system")
+		t.Fatal("set SKERRY_LAUNCHER_IMAGE to the launcher image's OCI archive, or SKERRY_QEMU_ROOT to a root file system with QEMU")
 	}
 	cmd := exec.Command(contract.QEMU, "-version")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: root}
@@ -217,6 +229,48 @@ func qemuRoot(t *testing.T) (string, string) {
 		t.Fatalf("qemu -version in %s: %q", root, out)
 	}
 	return root, string(m[1])
+}
+
+// unpackImage unpacks the layers of the only image in an OCI archive.
+func unpackImage(t *testing.T, archive string) string {
+	t.Helper()
+	dir := t.TempDir()
+	layout, root := filepath.Join(dir, "layout"), filepath.Join(dir, "root")
+	untar := func(file, to string) {
+		t.Helper()
+		if err := os.MkdirAll(to, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.Command("tar", "-xf", file, "-C", to).CombinedOutput(); err != nil {
+			t.Fatalf("unpack %s: %v: %s", file, err, out)
+		}
+	}
+	type descriptor struct{ Digest string }
+	blob := func(d descriptor) string {
+		return filepath.Join(layout, "blobs", strings.ReplaceAll(d.Digest, ":", "/"))
+	}
+	decode := func(file string, v any) {
+		t.Helper()
+		b, err := os.ReadFile(file)
+		if err == nil {
+			err = json.Unmarshal(b, v)
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+	}
+	untar(archive, layout)
+	var index struct{ Manifests []descriptor }
+	decode(filepath.Join(layout, "index.json"), &index)
+	if len(index.Manifests) != 1 {
+		t.Fatalf("%s has %d images", archive, len(index.Manifests))
+	}
+	var manifest struct{ Layers []descriptor }
+	decode(blob(index.Manifests[0]), &manifest)
+	for _, l := range manifest.Layers {
+		untar(blob(l), root)
+	}
+	return root
 }
 
 func buildLauncher(t *testing.T) string {
