@@ -40,6 +40,7 @@ var parts = []part{
 		data: []string{
 			"usr/share/seabios/bios-256k.bin",
 			"usr/share/seabios/vgabios-stdvga.bin",
+			"usr/share/seabios/vgabios-cirrus.bin",
 			"usr/share/seabios/vgabios-virtio.bin",
 			"usr/share/seabios/vgabios-bochs-display.bin",
 			"usr/share/seabios/vgabios-ramfb.bin",
