@@ -67,6 +67,8 @@ func (c *Config) kubeletOptions(dir pki.Dir) (*options.KubeletServer, error) {
 	s.EvictionHard = map[string]string{
 		"memory.available": "100Mi", "nodefs.available": "5%", "imagefs.available": "5%", "nodefs.inodesFree": "5%", "imagefs.inodesFree": "5%",
 	}
+	// Its iptables chains serve kube-proxy's iptables mode, which is not used.
+	s.MakeIPTablesUtilChains = false
 	s.SerializeImagePulls = false
 	parallel := int32(3)
 	s.MaxParallelImagePulls = &parallel

@@ -110,7 +110,7 @@ func Load(flags Config) (*Config, error) {
 // Teardown names all that the cluster leaves on the machine.
 func (c *Config) Teardown() (teardown.Target, error) {
 	t := teardown.Target{
-		DataDir: c.DataDir, RunDir: c.RunDir, Bridge: c.Bridge, CgroupRoot: c.CgroupRoot,
+		DataDir: c.DataDir, RunDir: c.RunDir, KubeletDirs: []string{devicePlugins}, Bridge: c.Bridge, CgroupRoot: c.CgroupRoot,
 		NFTables: []string{
 			"ip kube-proxy", "ip6 kube-proxy", "inet " + c.Bridge,
 			"inet cni_plugins_masquerade", "inet cni_hostport", "ip cni_hostport", "ip6 cni_hostport",

@@ -21,6 +21,9 @@ import (
 type Target struct {
 	// DataDir and RunDir are the cluster's directories; both are removed.
 	DataDir, RunDir string
+	// KubeletDirs are directories that every kubelet has at the same place,
+	// whatever its root is. They are removed, and their parents if empty.
+	KubeletDirs []string
 	// Bridge is the pods' bridge.
 	Bridge string
 	// NFTables are the tables that kube-proxy, the CNI plugins and the cluster
@@ -335,5 +338,10 @@ func removeFiles(_ context.Context, t Target) error {
 	if left := mountsWithin(string(b), t.DataDir, t.RunDir); len(left) > 0 {
 		return fmt.Errorf("still mounted: %s", strings.Join(left, ", "))
 	}
-	return errors.Join(os.RemoveAll(t.RunDir), os.RemoveAll(t.DataDir))
+	all := errors.Join(os.RemoveAll(t.RunDir), os.RemoveAll(t.DataDir))
+	for _, d := range t.KubeletDirs {
+		all = errors.Join(all, os.RemoveAll(d))
+		_ = os.Remove(filepath.Dir(d)) // only if it is empty
+	}
+	return all
 }

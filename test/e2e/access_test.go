@@ -15,8 +15,11 @@ import (
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/client-go/rest"
+
+	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
 )
 
 // A user with KubeVirt's edit role in the namespace opens the console; another is
@@ -51,8 +54,10 @@ func TestConsoleNeedsRBAC(t *testing.T) {
 			t.Errorf("mallory opened the %s", sub)
 			continue
 		}
-		if resp == nil || resp.StatusCode != http.StatusUnauthorized {
-			t.Errorf("%s for mallory: %v %s, want 401", sub, err, status(resp))
+		// The API server refuses by itself (403) what no role of the user's
+		// covers; what it lets through, our server checks again (401).
+		if resp == nil || resp.StatusCode != http.StatusForbidden && resp.StatusCode != http.StatusUnauthorized {
+			t.Errorf("%s for mallory: %v %s, want 403 or 401", sub, err, status(resp))
 		}
 	}
 }
@@ -71,7 +76,11 @@ func TestVNCScreen(t *testing.T) {
 	t.Parallel()
 	ns := namespace(t)
 	vm := tinyVM(ns, "screen")
-	vm.Spec.Template.Spec.Domain.Firmware.KernelBoot.KernelArgs = "console=ttyS0 console=tty0 skerry.heartbeat=off"
+	// A kernel that firmware and boot loader started knows the screen's text mode.
+	spec := &vm.Spec.Template.Spec
+	spec.Domain.Firmware = nil
+	spec.Domain.Devices.Disks = []v1.Disk{{Name: "root", Disk: &v1.DiskTarget{Bus: "virtio"}}}
+	spec.Volumes = []v1.Volume{{Name: "root", ContainerDisk: &v1.ContainerDiskSource{Image: tinyImage, ImagePullPolicy: corev1.PullIfNotPresent}}}
 	create(t, vm)
 	vmi := running(t, ns, "screen")
 	logContains(t, vmi, `SKERRY-GUEST READY`)

@@ -5,6 +5,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -121,6 +122,10 @@ func TestKillSkerry(t *testing.T) {
 	if err := kill(pid); err != nil {
 		t.Fatal(err)
 	}
+	waitFor(t, "skerry to be dead", func() (bool, string) {
+		_, err := os.Stat("/proc/" + pid)
+		return errors.Is(err, os.ErrNotExist), "still there"
+	})
 	if _, err := os.Stat("/proc/" + qemu); err != nil {
 		t.Fatalf("QEMU went with skerry: %v", err)
 	}

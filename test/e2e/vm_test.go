@@ -148,9 +148,10 @@ func TestContainerDisk(t *testing.T) {
 	create(t, secret, vm)
 	running(t, ns, "disk")
 	c := openConsole(t, ns, "disk")
-	if got := c.run("cat /tmp/proof"); got != "cloud-init-ran" {
-		t.Errorf("the seed's script left %q", got)
-	}
+	waitFor(t, "the seed's script to have run", func() (bool, string) {
+		got := c.run("cat /tmp/proof")
+		return got == "cloud-init-ran", got
+	})
 	if got := c.run("cat /sys/block/vdc/size"); got != "131072" {
 		t.Errorf("the empty disk has %s sectors, want 131072", got)
 	}
@@ -228,7 +229,7 @@ func TestGracefulDelete(t *testing.T) {
 	})
 	// The guest itself said that it went down in order.
 	text, _ := c.text()
-	if !regexp.MustCompile(`SKERRY-GUEST POWERDOWN`).MatchString(text) {
+	if !regexp.MustCompile(`SKERRY-GUEST POWER-BUTTON`).MatchString(text) {
 		t.Errorf("the guest never saw the power button; its console ends with:\n%s", tail(text, 600))
 	}
 }
