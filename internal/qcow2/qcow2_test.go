@@ -144,7 +144,7 @@ func FuzzVet(f *testing.F) {
 		if got.Size < 512 || got.Size > MaxSize || got.Size%512 != 0 {
 			t.Errorf("accepted with virtual size %d", got.Size)
 		}
-		if got.Format == FormatQCOW2 && (binary.BigEndian.Uint64(b[8:]) != 0 || bytes.Contains(b[:min(len(b), 72)], []byte("/etc/"))) {
+		if got.Format == FormatQCOW2 && (binary.BigEndian.Uint64(b[8:]) != 0 || binary.BigEndian.Uint32(b[16:]) != 0) {
 			t.Error("accepted with a backing file")
 		}
 	})
