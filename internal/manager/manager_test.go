@@ -59,6 +59,10 @@ func certificate(t *testing.T, dir string, serial int64) (cert, key string) {
 	return cert, key
 }
 
+func answer(w http.ResponseWriter, v any) {
+	_ = json.NewEncoder(w).Encode(v) // a client that has gone needs no answer
+}
+
 // emptyAPI is an API server with nothing in it.
 func emptyAPI(t *testing.T) *rest.Config {
 	t.Helper()
@@ -71,14 +75,14 @@ func emptyAPI(t *testing.T) *rest.Config {
 		switch {
 		case !ok:
 			w.WriteHeader(http.StatusNotFound)
-			json.NewEncoder(w).Encode(metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: "Failure", Reason: metav1.StatusReasonNotFound, Code: 404})
+			answer(w, metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: "Failure", Reason: metav1.StatusReasonNotFound, Code: 404})
 		case r.URL.Query().Get("watch") != "":
 			if r.URL.Query().Get("sendInitialEvents") == "true" { // the watch starts with the list, which is empty
 				version := "v1"
 				if strings.HasPrefix(kind, "Virtual") {
 					version = "kubevirt.io/v1"
 				}
-				json.NewEncoder(w).Encode(map[string]any{"type": "BOOKMARK", "object": map[string]any{
+				answer(w, map[string]any{"type": "BOOKMARK", "object": map[string]any{
 					"apiVersion": version, "kind": strings.TrimSuffix(kind, "List"),
 					"metadata": map[string]any{"resourceVersion": "1", "annotations": map[string]string{metav1.InitialEventsAnnotationKey: "true"}},
 				}})
@@ -93,7 +97,7 @@ func emptyAPI(t *testing.T) *rest.Config {
 			if strings.HasPrefix(kind, "Virtual") {
 				version = "kubevirt.io/v1"
 			}
-			json.NewEncoder(w).Encode(map[string]any{"apiVersion": version, "kind": kind, "metadata": map[string]any{"resourceVersion": "1"}, "items": []any{}})
+			answer(w, map[string]any{"apiVersion": version, "kind": kind, "metadata": map[string]any{"resourceVersion": "1"}, "items": []any{}})
 		}
 	}))
 	t.Cleanup(func() { close(stop); srv.Close() })
