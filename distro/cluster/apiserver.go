@@ -93,9 +93,10 @@ func (c *Config) runAPIServer(ctx context.Context, s *options.ServerRunOptions) 
 		return err
 	}
 	// OpenAPI v2 costs 20 MiB and nobody here asks for it: kubectl's apply and
-	// explain, server-side apply and helm all use version 3.
+	// explain, server-side apply and helm all use version 3. Custom resources'
+	// part stays on, as without it their version 3 is off, too; it is computed
+	// only when somebody asks.
 	cfg.KubeAPIs.ControlPlane.Generic.OpenAPIConfig = nil
-	cfg.ApiExtensions.GenericConfig.OpenAPIConfig = nil
 	cfg.Aggregator.GenericConfig.OpenAPIConfig = nil
 	full, err := cfg.Complete()
 	if err != nil {
