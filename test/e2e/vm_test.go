@@ -180,11 +180,11 @@ func TestNetwork(t *testing.T) {
 			vmi := running(t, ns, "guest")
 			c := openConsole(t, ns, "guest")
 			waitFor(t, "the guest to fetch the pod's page by Service name", func() (bool, string) {
-				got := c.run("wget -T 5 -qO- http://web." + ns + ".svc.cluster.local:8080/ 2>&1; wget -T 5 -qO- http://web:8080/ 2>&1")
+				got := c.run("wget -qO- http://web." + ns + ".svc.cluster.local:8080/ 2>&1; wget -qO- http://web:8080/ 2>&1")
 				return strings.Count(got, "pod-web") == 2, got
 			})
 			waitFor(t, "the pod to fetch the guest's page by Service name", func() (bool, string) {
-				out, err := podExec(t, ns, "web", "wget", "-T", "5", "-qO-", "http://guest/")
+				out, err := podExec(t, ns, "web", "wget", "-qO-", "http://guest/")
 				return err == nil && strings.Contains(out, "guest"), fmt.Sprint(out, err)
 			})
 			vmi = vmiWhen(t, ns, "guest", "showing its address", func(v *v1.VirtualMachineInstance) bool {
