@@ -3,6 +3,8 @@
 package debroot
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -84,6 +86,30 @@ func TestOwners(t *testing.T) {
 	got := parseOwners("liba_1%3a2_amd64.deb\n./\n./usr/\n./usr/lib/a.so\nold_3_all.deb\n./\n./lib/old file\n./etc/x\n")
 	want := map[string]string{"usr/lib/a.so": "liba", "usr/lib/old file": "old", "etc/x": "old"}
 	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestPruneKeepsOthers(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, name := range []string{"a-0123456789ab", "a-ba9876543210", "a-b-0123456789ab", "a-short", ".making-1"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := prune(filepath.Join(dir, "a-0123456789ab")); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, e := range entries {
+		got = append(got, e.Name())
+	}
+	if diff := cmp.Diff([]string{".making-1", "a-0123456789ab", "a-b-0123456789ab", "a-short"}, got); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -103,8 +103,31 @@ func Make(ctx context.Context, cache string, spec Spec) (*Root, error) {
 		return nil, err
 	}
 	r.Packages = packages
-	return r, nil
+	return r, prune(dir)
 }
+
+// prune removes what older recipes of the same name left in the cache.
+func prune(dir string) error {
+	base := filepath.Base(dir)
+	name := base[:strings.LastIndex(base, "-")]
+	entries, err := os.ReadDir(filepath.Dir(dir))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		key, ok := strings.CutPrefix(e.Name(), name+"-")
+		if !ok || e.Name() == base || len(key) != 2*keyBytes || strings.Trim(key, "0123456789abcdef") != "" {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(filepath.Dir(dir), e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keyBytes is how much of a recipe's hash names its directory.
+const keyBytes = 6
 
 // key names everything that decides what is in the root file system.
 func (s Spec) key() string {
@@ -113,7 +136,7 @@ func (s Spec) key() string {
 		panic(err) // strings and bools only
 	}
 	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:6])
+	return hex.EncodeToString(sum[:keyBytes])
 }
 
 // sources is the sources.list for spec.

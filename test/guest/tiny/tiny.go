@@ -116,6 +116,12 @@ func Build(ctx context.Context, o Options) error {
 // is the shell's; "heartbeat ttyS0" in the guest starts it.
 const kernelLine = "console=tty0 console=ttyS0 quiet cryptomgr.notests skerry.heartbeat=off"
 
+// relocatable is the place of relocatable_kernel in the x86 boot protocol's header.
+// GRUB for BIOS moves a relocatable kernel, and all the room that it asks for, once
+// more before it starts it, byte by byte: five seconds under emulation. The kernel
+// itself does not look at the field.
+const relocatable = 0x234
+
 // writeDisk makes a disk that boots the kernel and the initramfs by BIOS or UEFI.
 func writeDisk(ctx context.Context, chain *toolchain.Toolchain, tmp string, boot []ocilayout.File, raw string) error {
 	root := filepath.Join(tmp, "root")
@@ -129,6 +135,9 @@ func writeDisk(ctx context.Context, chain *toolchain.Toolchain, tmp string, boot
 		b, err := os.ReadFile(f.Source)
 		if err != nil {
 			return err
+		}
+		if f.Path == "boot/vmlinuz" {
+			b[relocatable] = 0
 		}
 		if err := os.WriteFile(filepath.Join(root, f.Path), b, 0o644); err != nil {
 			return err
