@@ -31,7 +31,7 @@ func main() {
 
 func run(ctx context.Context) error {
 	tag := flag.String("tag", "latest", "tag of the images")
-	out := flag.String("out", "build/images", "directory for the archives")
+	out := flag.String("out", "build/test-images", "directory for the archives")
 	raw := flag.String("raw", "build/guest", "directory for kernels, initramfs and disks")
 	cache := flag.String("cache", ".cache", "directory for what was made from Debian packages")
 	flag.Parse()
