@@ -11,7 +11,11 @@ import (
 	"net/http"
 	"strconv"
 
+	crdapiserver "k8s.io/apiextensions-apiserver/pkg/apiserver"
+	crdopenapi "k8s.io/apiextensions-apiserver/pkg/generated/openapi"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
+	openapinamer "k8s.io/apiserver/pkg/endpoints/openapi"
+	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app/options"
 
@@ -94,10 +98,12 @@ func (c *Config) runAPIServer(ctx context.Context, s *options.ServerRunOptions) 
 	}
 	// OpenAPI v2 costs 20 MiB and nobody here asks for it: kubectl's apply and
 	// explain, server-side apply and helm all use version 3. Custom resources'
-	// part stays on, as without it their version 3 is off, too; it is computed
-	// only when somebody asks.
+	// part stays on, as without it their version 3 is off, too; but it knows only
+	// its own types, and the specification is computed only when somebody asks.
 	cfg.KubeAPIs.ControlPlane.Generic.OpenAPIConfig = nil
 	cfg.Aggregator.GenericConfig.OpenAPIConfig = nil
+	cfg.ApiExtensions.GenericConfig.OpenAPIConfig = genericapiserver.DefaultOpenAPIConfig(
+		crdopenapi.GetOpenAPIDefinitions, openapinamer.NewDefinitionNamer(crdapiserver.Scheme))
 	full, err := cfg.Complete()
 	if err != nil {
 		return err

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -47,6 +46,7 @@ type instance struct {
 	log   *slog.Logger
 	out   io.Writer // where components that want a writer log
 	began time.Time
+	first bool // the cluster is made by this start
 
 	mu       sync.Mutex
 	progress Progress
@@ -124,13 +124,10 @@ func (i *instance) part(ctx context.Context, name string, run func(context.Conte
 
 func (i *instance) run(ctx context.Context) error {
 	c := i.cfg
-	_, statErr := os.Stat(c.data("etcd", "member"))
-	first := errors.Is(statErr, os.ErrNotExist)
-
-	// Until the node is ready speed counts, later memory.
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(100)
-	}
+	// This file is written when all is ready: a start that was cut short before
+	// does not count.
+	_, statErr := os.Stat(c.data("made"))
+	i.first = errors.Is(statErr, os.ErrNotExist)
 
 	// Parts stop in the order: workers (Skerry, kubelet, controllers, scheduler),
 	// API server, etcd. containerd is only let go.
@@ -272,11 +269,13 @@ func (i *instance) run(ctx context.Context) error {
 	if err := i.await(ctx, func(context.Context) error { return start.Wait() }); err != nil {
 		return err
 	}
-	i.tell(Event{Ready: true, First: first, At: time.Since(i.began)})
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
+	if i.first {
+		if err := os.WriteFile(c.data("made"), nil, 0o600); err != nil {
+			return err
+		}
 	}
-	debug.FreeOSMemory()
+	i.tell(Event{Ready: true, First: i.first, At: time.Since(i.began)})
+	settle()
 
 	upkeep := time.NewTicker(upkeepEvery)
 	defer upkeep.Stop()

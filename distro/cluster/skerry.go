@@ -35,6 +35,12 @@ func (i *instance) startSkerry(startCtx, workCtx context.Context, admin *rest.Co
 	c := i.cfg
 	ctx, cancel := context.WithTimeout(startCtx, skerryLimit)
 	defer cancel()
+	if !i.first {
+		// What they need is there since an earlier start.
+		if err := i.runSkerry(workCtx, launcher); err != nil {
+			return err
+		}
+	}
 	err := i.stage("API objects", func() (string, error) {
 		ca, err := os.ReadFile(i.dir.Cert(caName))
 		if err != nil {
@@ -49,38 +55,49 @@ func (i *instance) startSkerry(startCtx, workCtx context.Context, admin *rest.Co
 		return err
 	}
 	return i.stage("Skerry", func() (string, error) {
-		controllerREST, err := clientcmd.BuildConfigFromFlags("", c.kubeconfigFor(controllerCert))
-		if err != nil {
-			return "", err
+		if i.first {
+			if err := i.runSkerry(workCtx, launcher); err != nil {
+				return "", err
+			}
 		}
-		agentREST, err := clientcmd.BuildConfigFromFlags("", c.kubeconfigFor(agentCert))
-		if err != nil {
-			return "", err
-		}
-		i.part(workCtx, "controller", func(ctx context.Context) error {
-			return manager.Run(ctx, manager.Config{
-				REST: controllerREST, Namespace: skerryNamespace,
-				LauncherImage: launcher, LauncherPullPolicy: corev1.PullIfNotPresent,
-				ListenAddress: c.controllerAddress(),
-				TLSCertFile:   i.dir.Cert(controllerServer), TLSKeyFile: i.dir.Key(controllerServer),
-				NodeClientCertFile: i.dir.Cert(controllerCert), NodeClientKeyFile: i.dir.Key(controllerCert), NodeCAFile: i.dir.Cert(caName),
-				NodeAgentPort: c.Ports.NodeAgent,
-			})
-		})
-		i.part(workCtx, "node agent", func(ctx context.Context) error {
-			return node.Run(ctx, node.Config{
-				REST: agentREST, NodeName: c.NodeName, KubeletRoot: c.KubeletRoot(),
-				ListenAddress: net.JoinHostPort(c.NodeAddress().String(), strconv.Itoa(c.Ports.NodeAgent)),
-				TLSCertFile:   i.dir.Cert(agentServer), TLSKeyFile: i.dir.Key(agentServer), ClientCAFile: i.dir.Cert(caName),
-				Accel: c.Accel,
-			})
-		})
 		if err := i.waitController(ctx); err != nil {
 			return "", err
 		}
 		since := i.began.Truncate(time.Second)
 		return "controllers and node agent", waitNode(ctx, client, c.NodeName, func(n *corev1.Node) string { return notServing(n, since) })
 	})
+}
+
+// runSkerry starts the controllers and the node agent.
+func (i *instance) runSkerry(ctx context.Context, launcher string) error {
+	c := i.cfg
+	controllerREST, err := clientcmd.BuildConfigFromFlags("", c.kubeconfigFor(controllerCert))
+	if err != nil {
+		return err
+	}
+	agentREST, err := clientcmd.BuildConfigFromFlags("", c.kubeconfigFor(agentCert))
+	if err != nil {
+		return err
+	}
+	i.part(ctx, "controller", func(ctx context.Context) error {
+		return manager.Run(ctx, manager.Config{
+			REST: controllerREST, Namespace: skerryNamespace,
+			LauncherImage: launcher, LauncherPullPolicy: corev1.PullIfNotPresent,
+			ListenAddress: c.controllerAddress(),
+			TLSCertFile:   i.dir.Cert(controllerServer), TLSKeyFile: i.dir.Key(controllerServer),
+			NodeClientCertFile: i.dir.Cert(controllerCert), NodeClientKeyFile: i.dir.Key(controllerCert), NodeCAFile: i.dir.Cert(caName),
+			NodeAgentPort: c.Ports.NodeAgent,
+		})
+	})
+	i.part(ctx, "node agent", func(ctx context.Context) error {
+		return node.Run(ctx, node.Config{
+			REST: agentREST, NodeName: c.NodeName, KubeletRoot: c.KubeletRoot(),
+			ListenAddress: net.JoinHostPort(c.NodeAddress().String(), strconv.Itoa(c.Ports.NodeAgent)),
+			TLSCertFile:   i.dir.Cert(agentServer), TLSKeyFile: i.dir.Key(agentServer), ClientCAFile: i.dir.Cert(caName),
+			Accel: c.Accel,
+		})
+	})
+	return nil
 }
 
 func (c *Config) controllerAddress() string {

@@ -79,7 +79,7 @@ func input(c Config) caddy.Input {
 func corefile(c Config) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, ".:%d {\n\tbind %s\n\terrors\n\tcache 30 {\n\t\tdisable success %s\n\t\tdisable denial %s\n\t}\n", c.Port, c.Address, c.Domain, c.Domain)
-	fmt.Fprintf(&b, "\t%s %s in-addr.arpa ip6.arpa {\n\t\tkubeconfig %s\n\t\tpods insecure\n\t\tttl 5\n\t\tfallthrough in-addr.arpa ip6.arpa\n\t}\n", directive, c.Domain, quote(c.Kubeconfig))
+	fmt.Fprintf(&b, "\t%s %s in-addr.arpa ip6.arpa {\n\t\tkubeconfig %s\n\t\tpods insecure\n\t\tttl 5\n\t\tstartup_timeout 1s\n\t\tfallthrough in-addr.arpa ip6.arpa\n\t}\n", directive, c.Domain, quote(c.Kubeconfig))
 	if len(c.Upstreams) > 0 {
 		b.WriteString("\tforward .")
 		for _, u := range c.Upstreams {
