@@ -60,8 +60,10 @@ func Build(ctx context.Context, o Options) error {
 		return err
 	}
 	key := stamp.NewKey("debian").Text(o.Tag, string(packages))
-	if err := key.FS(recipe); err != nil {
-		return err
+	for _, r := range []embed.FS{recipe, disk.Recipe} {
+		if err := key.FS(r); err != nil {
+			return err
+		}
 	}
 	archive := filepath.Join(o.Out, "debian.tar")
 	if stamp.Fresh(key, archive) {

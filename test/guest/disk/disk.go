@@ -4,6 +4,7 @@ package disk
 
 import (
 	"context"
+	"embed"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,11 @@ import (
 
 	"github.com/skerry-dev/skerry/test/guest/toolchain"
 )
+
+// Recipe is this package's source, for the keys of what is made by it.
+//
+//go:embed disk.go grub.go
+var Recipe embed.FS
 
 const sector = 512
 

@@ -7,6 +7,10 @@ import (
 	"fmt"
 )
 
+// GrubVideo is for the start of a grub.cfg: without a mode set by GRUB, a kernel
+// that was started by UEFI has no screen.
+const GrubVideo = "if [ \"$grub_platform\" = efi ]; then set gfxpayload=auto; fi\n"
+
 // Places in GRUB's images that an installer fills in, from GRUB's boot.S and
 // diskboot.S.
 const (

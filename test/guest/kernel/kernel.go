@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"debug/elf"
+	"embed"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -15,6 +16,11 @@ import (
 	"github.com/skerry-dev/skerry/images/debroot"
 	"github.com/skerry-dev/skerry/test/guest/toolchain"
 )
+
+// Recipe is this package's source, for the keys of what is made by it.
+//
+//go:embed kernel.go modules.go
+var Recipe embed.FS
 
 // Kernel is an unpacked kernel package.
 type Kernel struct {

@@ -59,8 +59,10 @@ func Build(ctx context.Context, o Options) error {
 		return err
 	}
 	key := stamp.NewKey("tiny").Text(o.Tag, k.Release, busybox.Packages["busybox-static"])
-	if err := key.FS(recipe); err != nil {
-		return err
+	for _, r := range []embed.FS{recipe, disk.Recipe, kernel.Recipe} {
+		if err := key.FS(r); err != nil {
+			return err
+		}
 	}
 	archive, diskArchive := filepath.Join(o.Out, "tiny-kernel.tar"), filepath.Join(o.Out, "tiny.tar")
 	if stamp.Fresh(key, archive) && stamp.Fresh(key, diskArchive) {
@@ -143,7 +145,7 @@ func writeDisk(ctx context.Context, chain *toolchain.Toolchain, tmp string, boot
 			return err
 		}
 	}
-	config := "linux /boot/vmlinuz " + kernelLine + "\ninitrd /boot/initrd\nboot\n"
+	config := disk.GrubVideo + "linux /boot/vmlinuz " + kernelLine + "\ninitrd /boot/initrd\nboot\n"
 	if err := os.WriteFile(filepath.Join(root, "boot/grub/grub.cfg"), []byte(config), 0o644); err != nil {
 		return err
 	}
