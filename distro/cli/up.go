@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 	k8sversion "k8s.io/component-base/version"
 	"k8s.io/klog/v2"
 
@@ -87,6 +88,8 @@ func up(ctx context.Context, cfg cluster.Config, eventsFD int) error {
 	defer klog.Flush()
 	progress := func(e cluster.Event) {}
 	if eventsFD > 0 {
+		// containerd must not hold it open: its end tells the reader of ours.
+		unix.CloseOnExec(eventsFD)
 		pipe := os.NewFile(uintptr(eventsFD), "events")
 		enc := json.NewEncoder(pipe)
 		progress = func(e cluster.Event) {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 
 	crdapiserver "k8s.io/apiextensions-apiserver/pkg/apiserver"
@@ -22,21 +23,32 @@ import (
 	"github.com/skerry-dev/skerry/distro/pki"
 )
 
-// apiListener listens on the loopback interface, the node's address and, where
-// that is another one, the bridge's: on nothing else.
-func (c *Config) apiListener() (net.Listener, error) {
-	addrs := []string{"127.0.0.1", c.NodeAddress().String()}
-	if b := c.BridgeAddress(); b != c.NodeAddress() {
-		addrs = append(addrs, b.String())
+// listenAPI listens for the API server on one address. It is called for the
+// loopback interface before anything on the machine is changed: whoever has that
+// port is most likely another cluster, whose network must not be touched.
+func (c *Config) listenAPI(address string) (net.Listener, error) {
+	l, err := net.Listen("tcp4", net.JoinHostPort(address, strconv.Itoa(c.Ports.API)))
+	if err != nil {
+		return nil, fmt.Errorf("listen for the API server (is another cluster running on this machine? see --api-port): %w", err)
 	}
-	var parts []net.Listener
+	return l, nil
+}
+
+// apiListener listens, beside the loopback interface, on the node's address and,
+// where that is another one, the bridge's: on nothing else.
+func (c *Config) apiListener(loopback net.Listener) (net.Listener, error) {
+	parts := []net.Listener{loopback}
+	addrs := []netip.Addr{c.NodeAddress()}
+	if b := c.BridgeAddress(); b != c.NodeAddress() {
+		addrs = append(addrs, b)
+	}
 	for _, a := range addrs {
-		l, err := net.Listen("tcp4", net.JoinHostPort(a, strconv.Itoa(c.Ports.API)))
+		l, err := c.listenAPI(a.String())
 		if err != nil {
-			for _, p := range parts {
+			for _, p := range parts[1:] {
 				p.Close()
 			}
-			return nil, fmt.Errorf("listen for the API server (is another cluster running? see --api-port): %w", err)
+			return nil, err
 		}
 		parts = append(parts, l)
 	}

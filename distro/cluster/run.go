@@ -159,6 +159,11 @@ func (i *instance) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	loopback, err := c.listenAPI("127.0.0.1")
+	if err != nil {
+		return err
+	}
+	defer loopback.Close()
 	if err := i.stage("host", func() (string, error) { return c.hostSummary(), c.prepareHost(ctx) }); err != nil {
 		return err
 	}
@@ -224,7 +229,7 @@ func (i *instance) run(ctx context.Context) error {
 	}()
 
 	if err := i.stage("API server", func() (string, error) {
-		l, err := c.apiListener()
+		l, err := c.apiListener(loopback)
 		if err != nil {
 			return "", err
 		}

@@ -31,6 +31,10 @@ var changedSysctls = []string{
 	"vm/overcommit_memory", "vm/panic_on_oom",
 }
 
+// cniResults is where containerd's CNI library keeps what plugins answered, one
+// file per pod, named after the network. It cannot be moved.
+const cniResults = "/var/lib/cni/results"
+
 func savedFile(dataDir string) string { return filepath.Join(dataDir, "cluster.json") }
 
 // save remembers the configuration, and at the first start the kernel's settings.
@@ -111,6 +115,7 @@ func Load(flags Config) (*Config, error) {
 func (c *Config) Teardown() (teardown.Target, error) {
 	t := teardown.Target{
 		DataDir: c.DataDir, RunDir: c.RunDir, KubeletDirs: []string{devicePlugins}, Bridge: c.Bridge, CgroupRoot: c.CgroupRoot,
+		SharedFiles: []string{filepath.Join(cniResults, c.Bridge+"-*")},
 		NFTables: []string{
 			"ip kube-proxy", "ip6 kube-proxy", "inet " + c.Bridge,
 			"inet cni_plugins_masquerade", "inet cni_hostport", "ip cni_hostport", "ip6 cni_hostport",

@@ -24,6 +24,9 @@ type Target struct {
 	// KubeletDirs are directories that every kubelet has at the same place,
 	// whatever its root is. They are removed, and their parents if empty.
 	KubeletDirs []string
+	// SharedFiles are patterns (filepath.Match) of the cluster's files in
+	// directories that it shares with others. The directories go if empty.
+	SharedFiles []string
 	// Bridge is the pods' bridge.
 	Bridge string
 	// NFTables are the tables that kube-proxy, the CNI plugins and the cluster
@@ -342,6 +345,17 @@ func removeFiles(_ context.Context, t Target) error {
 	for _, d := range t.KubeletDirs {
 		all = errors.Join(all, os.RemoveAll(d))
 		_ = os.Remove(filepath.Dir(d)) // only if it is empty
+	}
+	for _, pattern := range t.SharedFiles {
+		files, err := filepath.Glob(pattern)
+		all = errors.Join(all, err)
+		for _, f := range files {
+			all = errors.Join(all, os.RemoveAll(f))
+		}
+		dir := filepath.Dir(pattern)
+		if os.Remove(dir) == nil { // likewise
+			_ = os.Remove(filepath.Dir(dir))
+		}
 	}
 	return all
 }
