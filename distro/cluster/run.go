@@ -74,9 +74,6 @@ func Run(ctx context.Context, cfg Config, out io.Writer, progress Progress) (err
 	if err := cfg.save(); err != nil {
 		return fmt.Errorf("remember the configuration: %w", err)
 	}
-	if err := cfg.save(); err != nil {
-		return err
-	}
 	i := &instance{
 		cfg: &cfg, dir: pki.Dir(cfg.PKIDir()), log: slog.Default(), out: out, began: began, progress: progress,
 		ended: make(chan error, 1),
