@@ -188,3 +188,38 @@ func TestUnknownSuite(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// Two recipes for one image must not drift apart.
+func TestDockerfileHasTheSameFiles(t *testing.T) {
+	t.Parallel()
+	b, err := os.ReadFile("Dockerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.ReplaceAll(string(b), "$lib/", libraryDir+"/")
+	listed := map[string]bool{}
+	for _, word := range strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(" \t\n\"=", r) }) {
+		if strings.HasPrefix(word, "usr/share/") || strings.HasPrefix(word, libraryDir+"/qemu/") {
+			listed[word] = true
+		}
+	}
+	delete(listed, "usr/share/skerry")
+	want := map[string]bool{}
+	for _, p := range parts {
+		for _, f := range append(p.modules, p.data...) {
+			want[f] = true
+		}
+	}
+	delete(listed, "usr/share/skerry/image.json")
+	if diff := cmp.Diff(want, listed); diff != "" {
+		t.Errorf("parts.go (-) and Dockerfile (+) differ:\n%s", diff)
+	}
+	for _, account := range accounts() {
+		if account.Content == nil {
+			continue
+		}
+		if line := strings.ReplaceAll(string(account.Content), "\n", `\n`); !strings.Contains(text, line) {
+			t.Errorf("the Dockerfile does not write %s as %q", account.Path, line)
+		}
+	}
+}
