@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/skerry-dev/skerry/images/debroot"
 	"github.com/skerry-dev/skerry/images/launcher"
 	"github.com/skerry-dev/skerry/images/pause"
 	"github.com/skerry-dev/skerry/internal/version"
@@ -35,6 +36,11 @@ func run(ctx context.Context) error {
 	cache := flag.String("cache", ".cache", "directory for what was made from Debian packages")
 	binary := flag.String("launcher", "build/bin/skerry-launcher", "the launcher's binary")
 	flag.Parse()
+	release, err := debroot.Lock(*cache)
+	if err != nil {
+		return err
+	}
+	defer release()
 	names := flag.Args()
 	if len(names) == 0 {
 		names = []string{"pause", "launcher"}

@@ -113,3 +113,49 @@ func TestPruneKeepsOthers(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestLockExcludesAnother(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	release, err := Lock(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan error)
+	go func() {
+		release, err := Lock(dir)
+		if err == nil {
+			release()
+		}
+		got <- err
+	}()
+	select {
+	case err := <-got:
+		t.Fatalf("a second lock was had at the same time (%v)", err)
+	default:
+	}
+	release()
+	if err := <-got; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSweep(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, name := range []string{unfinished + "1/root", "a-0123456789ab"} {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := sweep(dir); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(entries) != 1 || entries[0].Name() != "a-0123456789ab" {
+		t.Errorf("left: %v", entries)
+	}
+}

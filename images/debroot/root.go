@@ -8,12 +8,15 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/skerry-dev/skerry/internal/ocilayout"
 )
@@ -77,7 +80,10 @@ func Make(ctx context.Context, cache string, spec Spec) (*Root, error) {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return nil, err
 	}
-	tmp, err := os.MkdirTemp(filepath.Dir(dir), ".making-*")
+	if err := sweep(filepath.Dir(dir)); err != nil {
+		return nil, err
+	}
+	tmp, err := os.MkdirTemp(filepath.Dir(dir), unfinished+"*")
 	if err != nil {
 		return nil, err
 	}
@@ -104,6 +110,46 @@ func Make(ctx context.Context, cache string, spec Spec) (*Root, error) {
 	}
 	r.Packages = packages
 	return r, prune(dir)
+}
+
+// unfinished starts the names of directories that are being made.
+const unfinished = ".making-"
+
+// sweep removes what a killed build left. Builds hold the cache's lock, so nothing
+// of another one is there.
+func sweep(dir string) error {
+	left, err := filepath.Glob(filepath.Join(dir, unfinished+"*"))
+	if err != nil {
+		return err
+	}
+	for _, d := range left {
+		if err := os.RemoveAll(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Lock makes the calling build the only one that uses the cache directory, and the
+// outputs made from it, until release is called. It waits for another one to end.
+func Lock(cache string) (release func(), err error) {
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(cache, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
+		if err == nil {
+			return func() { f.Close() }, nil
+		}
+		if !errors.Is(err, syscall.EINTR) {
+			f.Close()
+			return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+		}
+	}
 }
 
 // prune removes what older recipes of the same name left in the cache.
@@ -191,6 +237,9 @@ func bootstrap(ctx context.Context, dir string, spec Spec, m Mirrors) (map[strin
 	}
 	args = append(args, spec.Suite, root, "-")
 	cmd := exec.CommandContext(ctx, "mmdebstrap", args...)
+	// Asked to end, it unmounts what it mounted.
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 30 * time.Second
 	cmd.Stdin = strings.NewReader(spec.sources(m))
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/skerry-dev/skerry/images/debroot"
 	"github.com/skerry-dev/skerry/test/guest/debian"
 	"github.com/skerry-dev/skerry/test/guest/tiny"
 	"github.com/skerry-dev/skerry/test/guest/tools"
@@ -35,6 +36,11 @@ func run(ctx context.Context) error {
 	raw := flag.String("raw", "build/guest", "directory for kernels, initramfs and disks")
 	cache := flag.String("cache", ".cache", "directory for what was made from Debian packages")
 	flag.Parse()
+	release, err := debroot.Lock(*cache)
+	if err != nil {
+		return err
+	}
+	defer release()
 	names := flag.Args()
 	if len(names) == 0 {
 		names = []string{"tools", "tiny", "debian"}
