@@ -39,6 +39,12 @@ the cluster. The data stays: the next "skerry up" starts everything again, as af
 a reboot of the box.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if there, err := cluster.Exists(o.dataDir); err != nil || !there {
+				if err == nil {
+					fmt.Fprintf(cmd.OutOrStdout(), "There is no cluster in %s.\n", o.dataDir)
+				}
+				return err
+			}
 			cfg, err := cluster.Load(o.config())
 			if err != nil {
 				return err

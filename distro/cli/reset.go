@@ -25,11 +25,17 @@ cgroups, and the data directory. Machines are not powered off first; do that wit
 "skerry down".`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			out := cmd.OutOrStdout()
+			if there, err := cluster.Exists(o.dataDir); err != nil || !there {
+				if err == nil {
+					fmt.Fprintf(out, "There is no cluster in %s.\n", o.dataDir)
+				}
+				return err
+			}
 			cfg, err := cluster.Load(o.config())
 			if err != nil {
 				return err
 			}
-			out := cmd.OutOrStdout()
 			if !yes && !confirmed(cmd.InOrStdin(), out, cfg) {
 				return fmt.Errorf("nothing was removed: answer with the word yes, or give --yes")
 			}

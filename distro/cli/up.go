@@ -53,7 +53,7 @@ on, and the next start takes them over.`,
 	f.StringVar(&cfg.Bridge, "bridge", cluster.DefaultBridge, "name of the pods' bridge and of the nftables table that goes with it")
 	f.StringVar(&cfg.BinDir, "bin-dir", "", "directory of containerd and the CNI plugins (default: where skerry is)")
 	f.StringVar(&cfg.ImagesDir, "images-dir", "", "directory of OCI archives to import (default: ../images beside skerry's directory, or images in the data directory)")
-	f.StringVar(&cfg.CgroupRoot, "cgroup-root", "", `cgroup of all pods (default: "/", or one named after --data-dir)`)
+	f.StringVar(&cfg.CgroupRoot, "cgroup-root", "", `cgroup of all pods (default: "/skerry", or one named after --data-dir)`)
 	f.StringVar(&cfg.Accel, "accel", "auto", "how machines are run: auto, kvm or tcg (emulation)")
 	f.IntVarP(&cfg.Verbosity, "v", "v", 0, "how much Kubernetes writes to the log")
 	for _, p := range []struct {

@@ -37,7 +37,7 @@ func TestDefaults(t *testing.T) {
 		"api": c.APIServiceAddress().String(), "dns": c.DNSServiceAddress().String(), "server": c.server(),
 	}
 	want := map[string]string{
-		"data": "/var/lib/skerry", "run": "/run/skerry-host", "bridge": "skerry0", "cgroup": "/", "node": "10.42.0.1",
+		"data": "/var/lib/skerry", "run": "/run/skerry-host", "bridge": "skerry0", "cgroup": "/skerry", "node": "10.42.0.1",
 		"api": "10.96.0.1", "dns": "10.96.0.10", "server": "https://127.0.0.1:6443",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -70,9 +70,9 @@ type Config struct {
 	// Bridge is the name of the pods' bridge, and of the nftables table and the
 	// CNI network that belong to it.
 	Bridge string
-	// CgroupRoot is the cgroup under which all pods are. Default: "/" for the
-	// default DataDir; otherwise one named after DataDir, as a second kubelet
-	// would take the first one's pods for its own left-overs.
+	// CgroupRoot is the cgroup under which all pods are. Default: "/skerry", or one
+	// named after DataDir where that is not the default: two kubelets would take
+	// each other's pods for their own left-overs, and reset must never end others'.
 	CgroupRoot string
 	// Accel is the node agent's choice of QEMU accelerator: auto, kvm or tcg.
 	Accel string
@@ -177,7 +177,7 @@ func (c *Config) Complete() error {
 		seen[p.port] = p.field
 	}
 	if c.CgroupRoot == "" {
-		c.CgroupRoot = "/"
+		c.CgroupRoot = "/skerry"
 		if c.DataDir != DefaultDataDir {
 			sum := sha256.Sum256([]byte(filepath.Clean(c.DataDir)))
 			c.CgroupRoot = "/skerry" + hex.EncodeToString(sum[:4])

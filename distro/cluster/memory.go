@@ -14,15 +14,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// idleGC is the collector's target once the cluster is ready (GOGC; the default
-// is 100). The heap hardly grows then, so that a small one costs little time.
-const idleGC = 30
+// The garbage collector's targets (GOGC; Go's default is 100) until the cluster is
+// ready and afterwards. What the start leaves behind stays for good, as it holds
+// fragments of the heap that grew largest then: with 100 the start is a quarter of
+// a second faster and 30 MiB are never given back. Idle the heap hardly grows, so
+// that a small target costs little time. Whoever sets GOGC decides alone.
+const (
+	startGC = 50
+	idleGC  = 30
+)
 
-// settle trades time for memory after the start. Whoever sets GOGC decides alone.
-func settle() {
+func setGC(percent int) {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(idleGC)
+		debug.SetGCPercent(percent)
 	}
+}
+
+// settle trades time for memory after the start.
+func settle() {
+	setGC(idleGC)
 	debug.FreeOSMemory()
 	if err := forgetStartCode(); err != nil {
 		slog.Debug("unmap the binary's pages", "err", err)

@@ -126,6 +126,8 @@ func (i *instance) run(ctx context.Context) error {
 	_, statErr := os.Stat(c.data("made"))
 	i.first = errors.Is(statErr, os.ErrNotExist)
 
+	setGC(startGC)
+
 	// Parts stop in the order: workers (Skerry, kubelet, controllers, scheduler),
 	// API server, etcd. containerd is only let go.
 	apiCtx, stopAPI := context.WithCancel(context.WithoutCancel(ctx))

@@ -93,6 +93,16 @@ func load(dataDir string) (saved, error) {
 	return s, nil
 }
 
+// Exists tells whether a cluster was ever started in a data directory. Only then
+// is what has its names the cluster's to remove.
+func Exists(dataDir string) (bool, error) {
+	_, err := os.Stat(savedFile(dataDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // Load returns the configuration with which the cluster in a data directory was
 // started last, or, where none ever was, what the flags alone say.
 func Load(flags Config) (*Config, error) {
