@@ -8,6 +8,14 @@ find_data() {
 	for label in cidata CIDATA config-2; do
 		findfs "LABEL=$label" 2>/dev/null && return
 	done
+	# busybox reads an ISO image's Joliet label with its padding and finds nothing:
+	# the primary descriptor's (ECMA-119, 8.4.7) is at byte 32808.
+	for disk in /dev/vd? /dev/sd? /dev/sr?; do
+		[ -b "$disk" ] || continue
+		case $(dd if="$disk" bs=1 skip=32808 count=8 2>/dev/null) in
+		cidata* | config-2*) echo "$disk" && return ;;
+		esac
+	done
 	return 1
 }
 
