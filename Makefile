@@ -26,7 +26,7 @@ demo: build guests ## from nothing to a command run over ssh in a Debian guest
 test: build guests check ## everything that must hold
 	hack/test.sh all
 
-unit: deps check ## tests that need no node (root ones run when root)
+unit: build check ## tests that need no node (root ones run when root)
 	hack/test.sh unit
 
 e2e: build guests ## tests on a real node
@@ -62,7 +62,7 @@ generate: ## regenerates what is checked in, then fails if that changed anything
 check: ## formatting and vet, in all modules
 	@test -z "$$(gofmt -l $$(git ls-files '*.go') | tee /dev/stderr)" || { echo "run gofmt -w on these" >&2; exit 1; }
 	go vet ./...
-	go vet -tags 'root e2e bench' ./...
+	go vet -tags 'root e2e qemu' ./...
 	cd distro && go vet ./...
 
 lint: check ## golangci-lint's default set, built from its Go module at a pinned version

@@ -21,8 +21,10 @@ unit() {
 	# namespaces, mounts and the like of their own.
 	local tags=
 	[ "$(id -u)" -eq 0 ] && tags=root
-	CGO_ENABLED=1 step unit go test -json -race -tags "$tags" $(go list ./... | grep -v /test/)
+	CGO_ENABLED=1 step unit go test -json -race -tags "$tags" $(go list ./... | grep -v -e /test/e2e -e /test/bench)
 	step distro go -C distro test -json ./...
+	# Every golden machine is started by the QEMU of the launcher image.
+	[ -z "$tags" ] || SKERRY_LAUNCHER_IMAGE=$PWD/build/images/launcher.tar step qemu go test -json -tags qemu -run TestQEMU ./internal/machine
 }
 
 e2e() { step e2e hack/e2e.sh -json "$@"; }
