@@ -3,19 +3,14 @@
 # if any is missing. Each stands here once, with what needs it.
 set -euo pipefail
 packages=(
-	gcc libc6-dev      # the pause image's one C file; race detector
-	make git
+	gcc libc6-dev      # the pause image's one C file; the race detector
+	make git tar ca-certificates
 	runc               # containers
-	nftables           # kube-proxy, CNI plugins, masquerade
-	iproute2 procps kmod mount util-linux
-	conntrack ethtool  # kubelet, kube-proxy
+	nftables           # kube-proxy, CNI plugins, the pods' masquerade
+	conntrack          # kube-proxy
+	iproute2 procps kmod mount util-linux # kubelet, tests
 	mmdebstrap debian-archive-keyring # the launcher and guest images
-	qemu-utils         # guest images
 	openssh-client     # skerry ssh
-	e2fsprogs dosfstools fdisk mtools # guest images
-	busybox-static cpio zstd xz-utils binutils
-	extlinux syslinux-common
-	ca-certificates
 )
 missing=()
 for p in "${packages[@]}"; do

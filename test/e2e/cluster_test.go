@@ -46,6 +46,7 @@ func TestKubectl(t *testing.T) {
 		{[]string{"explain", "pod.spec.containers.resizePolicy"}, "FIELD: resizePolicy"},
 		{[]string{"explain", "vm.spec.runStrategy"}, "FIELD: runStrategy"},
 		{[]string{"get", "nodes"}, " Ready "},
+		{[]string{"get", "virtualmachines.v1alpha3.kubevirt.io"}, "No resources found"},
 		{[]string{"auth", "can-i", "create", "vm"}, "yes"},
 	} {
 		out, err := shared.Kubectl(t.Context(), append([]string{"-n", ns}, c.args...)...)

@@ -7,6 +7,7 @@ package e2e
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -163,6 +164,23 @@ func TestContainerDisk(t *testing.T) {
 	}
 }
 
+// The same disk boots by UEFI.
+func TestUEFI(t *testing.T) {
+	t.Parallel()
+	ns := namespace(t)
+	vm := tinyVM(ns, "uefi")
+	spec := &vm.Spec.Template.Spec
+	spec.Domain.Memory.Guest = ptr(resource.MustParse("256Mi"))
+	spec.Domain.Firmware = &v1.Firmware{Bootloader: &v1.Bootloader{EFI: &v1.EFI{SecureBoot: ptr(false)}}}
+	spec.Domain.Devices.Disks = []v1.Disk{{Name: "root", Disk: &v1.DiskTarget{Bus: "virtio"}}}
+	spec.Volumes = []v1.Volume{{Name: "root", ContainerDisk: &v1.ContainerDiskSource{Image: tinyImage, ImagePullPolicy: corev1.PullIfNotPresent}}}
+	create(t, vm)
+	running(t, ns, "uefi")
+	if got := openConsole(t, ns, "uefi").run("ls /sys/firmware"); !strings.Contains(got, "efi") {
+		t.Errorf("the guest was not booted by UEFI: /sys/firmware has %q", got)
+	}
+}
+
 // The guest reaches a pod by its Service's name and a pod reaches the guest by
 // its own, on both bindings.
 func TestNetwork(t *testing.T) {
@@ -304,15 +322,30 @@ func TestPowerVerbs(t *testing.T) {
 			return got.Status.PrintableStatus == want, string(got.Status.PrintableStatus)
 		})
 	}
+	dir, as := t.TempDir(), map[string]string{}
 	status(v1.StatusStopped)
 	cli("start", "power")
 	first := running(t, ns, "power")
 	c := openConsole(t, ns, "power")
 	up := c.uptime()
 
-	cli("pause", "power")
+	// The same binary under the peers' clients' names, with their arguments.
+	for name, verb := range map[string]string{"virtctl": "pause", "kubectl-virt": "unpause"} {
+		if err := os.Symlink(filepath.Join(shared.Bin, "skerry"), filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+		as[verb] = filepath.Join(dir, name)
+	}
+	virtctl := func(verb string) {
+		t.Helper()
+		out, err := exec.CommandContext(t.Context(), as[verb], verb, "vm", "power", "-n", ns, "--kubeconfig", shared.Kubeconfig()).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s %s: %v\n%s", as[verb], verb, err, out)
+		}
+	}
+	virtctl("pause")
 	status(v1.StatusPaused)
-	cli("unpause", "power")
+	virtctl("unpause")
 	status(v1.StatusRunning)
 	if again := c.uptime(); again < up {
 		t.Errorf("uptime went from %v to %v over a pause", up, again)
