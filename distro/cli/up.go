@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -91,8 +90,6 @@ func up(ctx context.Context, cfg cluster.Config, eventsFD int) error {
 	if eventsFD > 0 {
 		// containerd must not hold it open: its end tells the reader of ours.
 		unix.CloseOnExec(eventsFD)
-		// containerd must not inherit it: who reads would wait for its end, too.
-		syscall.CloseOnExec(eventsFD)
 		pipe := os.NewFile(uintptr(eventsFD), "events")
 		enc := json.NewEncoder(pipe)
 		progress = func(e cluster.Event) {

@@ -71,8 +71,8 @@ func Run(ctx context.Context, cfg Config, out io.Writer, progress Progress) (err
 		return err
 	}
 	defer held.Close()
-	if err := cfg.save(); err != nil {
-		return fmt.Errorf("remember the configuration: %w", err)
+	if err := cfg.fits(); err != nil {
+		return err
 	}
 	i := &instance{
 		cfg: &cfg, dir: pki.Dir(cfg.PKIDir()), log: slog.Default(), out: out, began: began, progress: progress,
@@ -163,6 +163,9 @@ func (i *instance) run(ctx context.Context) error {
 		return err
 	}
 	defer loopback.Close()
+	if err := c.save(); err != nil {
+		return fmt.Errorf("remember the configuration: %w", err)
+	}
 	if err := i.stage("host", func() (string, error) { return c.hostSummary(), c.prepareHost(ctx) }); err != nil {
 		return err
 	}

@@ -42,9 +42,6 @@ func (c *Config) save() error {
 	s := saved{Config: *c}
 	if old, err := load(c.DataDir); err == nil {
 		s.Sysctls = old.Sysctls
-		if err := c.unchanged(&old.Config); err != nil {
-			return err
-		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -61,6 +58,18 @@ func (c *Config) save() error {
 		return err
 	}
 	return pki.WriteFile(savedFile(c.DataDir), b, 0o600)
+}
+
+// fits refuses to start a cluster with other names and networks than it was made with.
+func (c *Config) fits() error {
+	old, err := load(c.DataDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return c.unchanged(&old.Config)
 }
 
 // unchanged refuses what cannot change in the life of a cluster.
