@@ -37,6 +37,10 @@ func detectHost() (host, error) {
 		return h, err
 	}
 	h.sysResource = hasCapability(string(status), unix.CAP_SYS_RESOURCE)
+	// A bare PATH (cron, some sudo) lacks where these are.
+	if err := os.Setenv("PATH", strings.TrimPrefix(os.Getenv("PATH")+":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", ":")); err != nil {
+		return h, err
+	}
 	for _, tool := range []struct{ name, pkg string }{{"runc", "runc"}, {"nft", "nftables"}, {"mount", "mount"}} {
 		if _, err := exec.LookPath(tool.name); err != nil {
 			return h, fmt.Errorf("%s is not installed: on Debian, apt-get install %s", tool.name, tool.pkg)

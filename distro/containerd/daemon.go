@@ -132,7 +132,7 @@ func (d *Daemon) start(ctx context.Context) error {
 	cmd := exec.Command(filepath.Join(d.cfg.BinDir, "containerd"), "--config", conf)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.Dir = "/"
-	cmd.Env = append(os.Environ(), "PATH="+d.cfg.BinDir+":"+searchPath())
+	cmd.Env = append(os.Environ(), "PATH="+d.cfg.BinDir+":"+os.Getenv("PATH"))
 	// A session of its own and no parent-death signal: it outlives this process.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
@@ -163,16 +163,6 @@ func (d *Daemon) start(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// searchPath is this process's PATH with the places where runc and nft are, which a
-// bare environment (cron, sudo with a secure path) may lack.
-func searchPath() string {
-	p := os.Getenv("PATH")
-	if p == "" {
-		return "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-	}
-	return p + ":/usr/sbin:/usr/bin:/sbin:/bin"
 }
 
 func dial(socket string) (net.Conn, error) { return net.DialTimeout("unix", socket, 2*time.Second) }

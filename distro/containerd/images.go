@@ -5,7 +5,6 @@ package containerd
 import (
 	"context"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 
@@ -45,7 +44,6 @@ func Import(ctx context.Context, cfg Config, archives []Archive) (imported []str
 			continue
 		}
 		cmd := exec.CommandContext(ctx, filepath.Join(cfg.BinDir, "ctr"), "--address", cfg.Socket, "--namespace", namespace, "images", "import", a.Path)
-		cmd.Env = append(os.Environ(), "PATH="+searchPath())
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return imported, fmt.Errorf("import image %s from %s: %w: %s", a.Name, a.Path, err, tail(out))
 		}
