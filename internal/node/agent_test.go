@@ -213,7 +213,7 @@ func TestPause(t *testing.T) {
 	b := backend{w.agent}
 	must(t, b.Pause(t.Context(), testRef))
 	vmi := w.until("paused", has(v1.VMIPaused))
-	if c := condition(&vmi.Status, v1.VMIPaused); c.Reason != reasonPausedByUser || c.Status != corev1.ConditionTrue {
+	if c := vmi.Status.Condition(v1.VMIPaused); c.Reason != reasonPausedByUser || c.Status != corev1.ConditionTrue {
 		t.Errorf("condition = %+v", c)
 	}
 	// A new agent sees it too.
@@ -240,7 +240,7 @@ func TestDiskError(t *testing.T) {
 	p.qemu.SetState(false, "io-error")
 	p.qemu.Emit("STOP", nil)
 	vmi := w.until("paused", has(v1.VMIPaused))
-	c := condition(&vmi.Status, v1.VMIPaused)
+	c := vmi.Status.Condition(v1.VMIPaused)
 	if c.Reason != reasonPausedIOError || !strings.Contains(c.Message, "volume root could not be written: there is no space left") {
 		t.Errorf("condition = %+v", c)
 	}
@@ -373,7 +373,7 @@ func TestLauncherRefuses(t *testing.T) {
 	w.start()
 	p.boot()
 	vmi := w.until("a problem", has(v1.VMISynchronized))
-	c := condition(&vmi.Status, v1.VMISynchronized)
+	c := vmi.Status.Condition(v1.VMISynchronized)
 	if c.Status != corev1.ConditionFalse || c.Reason != problemRefused || !strings.Contains(c.Message, "disk_0: is not a qcow2 image[31m") {
 		t.Errorf("condition = %+v", c)
 	}
@@ -391,7 +391,7 @@ func TestNetworkFailsForAWhile(t *testing.T) {
 	w.start()
 	p.boot()
 	vmi := w.until("a problem", has(v1.VMISynchronized))
-	if c := condition(&vmi.Status, v1.VMISynchronized); c.Reason != problemNetwork || !strings.Contains(c.Message, "eth0: no such link") {
+	if c := vmi.Status.Condition(v1.VMISynchronized); c.Reason != problemNetwork || !strings.Contains(c.Message, "eth0: no such link") {
 		t.Errorf("condition = %+v", c)
 	}
 	w.net.set(nil)
@@ -409,7 +409,7 @@ func TestMachineThatCannotBe(t *testing.T) {
 	w.start()
 	p.boot()
 	vmi = w.until("a problem", has(v1.VMISynchronized))
-	if c := condition(&vmi.Status, v1.VMISynchronized); c.Reason != problemSpec || !strings.Contains(c.Message, "spec.domain.machine.type") {
+	if c := vmi.Status.Condition(v1.VMISynchronized); c.Reason != problemSpec || !strings.Contains(c.Message, "spec.domain.machine.type") {
 		t.Errorf("condition = %+v", c)
 	}
 }
@@ -431,7 +431,7 @@ func TestHostileLauncher(t *testing.T) {
 			w.start()
 			p.boot()
 			vmi := w.until("a problem", has(v1.VMISynchronized))
-			if c := condition(&vmi.Status, v1.VMISynchronized); !strings.Contains(c.Message, tc.want) {
+			if c := vmi.Status.Condition(v1.VMISynchronized); !strings.Contains(c.Message, tc.want) {
 				t.Errorf("condition = %+v, want %q", c, tc.want)
 			}
 		})
@@ -682,7 +682,7 @@ func TestSecrets(t *testing.T) {
 	w.start()
 	p.boot()
 	vmi = w.until("a problem", has(v1.VMISynchronized))
-	if c := condition(&vmi.Status, v1.VMISynchronized); c.Reason != problemCloudInit || !strings.Contains(c.Message, "my-seed") {
+	if c := vmi.Status.Condition(v1.VMISynchronized); c.Reason != problemCloudInit || !strings.Contains(c.Message, "my-seed") {
 		t.Errorf("condition = %+v", c)
 	}
 	// As the kubelet writes it.

@@ -48,9 +48,9 @@ func next(old v1.VirtualMachineInstanceStatus, vmi *v1.VirtualMachineInstance, o
 		return st
 	}
 	if o.problem != nil {
-		setCondition(&st, v1.VMISynchronized, corev1.ConditionFalse, o.problem.reason, o.problem.message, now)
-	} else if c := condition(&st, v1.VMISynchronized); c != nil && c.Status == corev1.ConditionFalse && slices.Contains(problems, c.Reason) {
-		removeCondition(&st, v1.VMISynchronized)
+		st.SetCondition(v1.VMISynchronized, corev1.ConditionFalse, o.problem.reason, o.problem.message, now)
+	} else if c := st.Condition(v1.VMISynchronized); c != nil && c.Status == corev1.ConditionFalse && slices.Contains(problems, c.Reason) {
+		st.RemoveCondition(v1.VMISynchronized)
 	}
 	for _, s := range stageOrder {
 		if at, ok := o.stages[s]; ok {
@@ -62,7 +62,7 @@ func next(old v1.VirtualMachineInstanceStatus, vmi *v1.VirtualMachineInstance, o
 	}
 	if st.Phase != v1.Running {
 		st.Phase = v1.Running
-		stampPhase(&st, v1.Running, now)
+		st.StampPhase(v1.Running, now)
 	}
 	if o.crashed && st.Reason == "" {
 		st.Reason = reasonCrashed
@@ -120,22 +120,22 @@ func bytesQuantity(n int64) *resource.Quantity { return resource.NewQuantity(n, 
 
 func conditions(st *v1.VirtualMachineInstanceStatus, o observed, now time.Time) {
 	if reason, message, ok := o.paused(); ok {
-		setCondition(st, v1.VMIPaused, corev1.ConditionTrue, reason, message, now)
+		st.SetCondition(v1.VMIPaused, corev1.ConditionTrue, reason, message, now)
 	} else {
-		removeCondition(st, v1.VMIPaused)
+		st.RemoveCondition(v1.VMIPaused)
 	}
 	if o.agent {
-		setCondition(st, v1.VMIAgentConnected, corev1.ConditionTrue, "", "", now)
+		st.SetCondition(v1.VMIAgentConnected, corev1.ConditionTrue, "", "", now)
 	} else {
-		removeCondition(st, v1.VMIAgentConnected)
+		st.RemoveCondition(v1.VMIAgentConnected)
 	}
 	if o.emulated {
-		setCondition(st, v1.VMISoftwareEmulation, corev1.ConditionTrue, reasonEmulation,
+		st.SetCondition(v1.VMISoftwareEmulation, corev1.ConditionTrue, reasonEmulation,
 			"the machine runs in software emulation, many times slower than with KVM; the node's condition "+NodeCondition+" says why", now)
 	} else {
-		removeCondition(st, v1.VMISoftwareEmulation)
+		st.RemoveCondition(v1.VMISoftwareEmulation)
 	}
-	setCondition(st, v1.VMILiveMigratable, corev1.ConditionFalse, reasonNotMigratable,
+	st.SetCondition(v1.VMILiveMigratable, corev1.ConditionFalse, reasonNotMigratable,
 		"its disks are files on this node, and live migration is not supported yet", now)
 }
 
@@ -224,45 +224,6 @@ func volumes(old, have []v1.VolumeStatus) []v1.VolumeStatus {
 	return sortedVolumes(out)
 }
 
-func condition(st *v1.VirtualMachineInstanceStatus, t v1.VirtualMachineInstanceConditionType) *v1.VirtualMachineInstanceCondition {
-	for i := range st.Conditions {
-		if st.Conditions[i].Type == t {
-			return &st.Conditions[i]
-		}
-	}
-	return nil
-}
-
-// setCondition writes a condition; the transition time changes with its status only.
-func setCondition(st *v1.VirtualMachineInstanceStatus, t v1.VirtualMachineInstanceConditionType, status corev1.ConditionStatus, reason, message string, now time.Time) {
-	c := condition(st, t)
-	if c == nil {
-		st.Conditions = append(st.Conditions, v1.VirtualMachineInstanceCondition{Type: t})
-		c = &st.Conditions[len(st.Conditions)-1]
-	}
-	if c.Status != status {
-		c.LastTransitionTime = metav1.NewTime(now.Truncate(time.Second))
-	}
-	c.Status, c.Reason, c.Message = status, reason, message
-}
-
-func removeCondition(st *v1.VirtualMachineInstanceStatus, t v1.VirtualMachineInstanceConditionType) {
-	st.Conditions = slices.DeleteFunc(st.Conditions, func(c v1.VirtualMachineInstanceCondition) bool { return c.Type == t })
-}
-
-// stampPhase says when a phase was entered.
-func stampPhase(st *v1.VirtualMachineInstanceStatus, phase v1.VirtualMachineInstancePhase, now time.Time) {
-	at := metav1.NewTime(now.Truncate(time.Second))
-	for i := range st.PhaseTransitionTimestamps {
-		if st.PhaseTransitionTimestamps[i].Phase == phase {
-			st.PhaseTransitionTimestamps[i].PhaseTransitionTimestamp = &at
-			return
-		}
-	}
-	st.PhaseTransitionTimestamps = append(st.PhaseTransitionTimestamps,
-		v1.VirtualMachineInstancePhaseTransitionTimestamp{Phase: phase, PhaseTransitionTimestamp: &at})
-}
-
 // setStage stamps a stage that has no stamp yet.
 func setStage(st *v1.VirtualMachineInstanceStatus, stage v1.Stage, at time.Time) {
 	for _, s := range st.Stages {
@@ -280,7 +241,7 @@ func urgent(old, next *v1.VirtualMachineInstanceStatus) bool {
 		return true
 	}
 	for _, t := range []v1.VirtualMachineInstanceConditionType{v1.VMIPaused, v1.VMISynchronized} {
-		if !equality.Semantic.DeepEqual(condition(old, t), condition(next, t)) {
+		if !equality.Semantic.DeepEqual(old.Condition(t), next.Condition(t)) {
 			return true
 		}
 	}
@@ -297,7 +258,7 @@ func happenings(old, next *v1.VirtualMachineInstanceStatus) []happening {
 	if old.Phase != v1.Running && next.Phase == v1.Running {
 		add(corev1.EventTypeNormal, eventStarted, "VirtualMachineInstance started.")
 	}
-	was, is := condition(old, v1.VMIPaused), condition(next, v1.VMIPaused)
+	was, is := old.Condition(v1.VMIPaused), next.Condition(v1.VMIPaused)
 	switch {
 	case was == nil && is != nil && is.Reason == reasonPausedIOError:
 		add(corev1.EventTypeWarning, eventPaused, is.Message)
@@ -306,7 +267,7 @@ func happenings(old, next *v1.VirtualMachineInstanceStatus) []happening {
 	case was != nil && is == nil:
 		add(corev1.EventTypeNormal, eventUnpaused, "VirtualMachineInstance unpaused.")
 	}
-	was, is = condition(old, v1.VMISynchronized), condition(next, v1.VMISynchronized)
+	was, is = old.Condition(v1.VMISynchronized), next.Condition(v1.VMISynchronized)
 	if is != nil && is.Status == corev1.ConditionFalse && slices.Contains(problems, is.Reason) &&
 		(was == nil || was.Reason != is.Reason || was.Message != is.Message) {
 		add(corev1.EventTypeWarning, eventSyncFailed, fmt.Sprintf("%s: %s", is.Reason, is.Message))

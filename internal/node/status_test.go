@@ -36,10 +36,10 @@ func TestNextLeavesOthersAlone(t *testing.T) {
 	if diff := cmp.Diff(before, vmi); diff != "" {
 		t.Errorf("the input was changed: %s", diff)
 	}
-	if c := condition(&st, v1.VMISynchronized); c == nil || c.Reason != "ImagePullBackOff" {
+	if c := st.Condition(v1.VMISynchronized); c == nil || c.Reason != "ImagePullBackOff" {
 		t.Error("the controller's condition was removed")
 	}
-	if c := condition(&st, v1.VMIReady); c == nil || c.Reason != "GuestNotRunning" {
+	if c := st.Condition(v1.VMIReady); c == nil || c.Reason != "GuestNotRunning" {
 		t.Error("the controller's condition was changed")
 	}
 	if diff := cmp.Diff(st, next(st, vmi, up, now.Add(time.Hour))); diff != "" {
@@ -57,14 +57,14 @@ func TestNextProblem(t *testing.T) {
 	t.Parallel()
 	vmi := testVMI()
 	st := next(vmi.Status, vmi, observed{problem: &problem{problemNetwork, "no link"}}, now)
-	if c := condition(&st, v1.VMISynchronized); c == nil || c.Reason != problemNetwork || c.Status != corev1.ConditionFalse || c.Message != "no link" {
+	if c := st.Condition(v1.VMISynchronized); c == nil || c.Reason != problemNetwork || c.Status != corev1.ConditionFalse || c.Message != "no link" {
 		t.Errorf("condition = %+v", c)
 	}
 	if st.Phase != v1.Scheduled {
 		t.Errorf("phase = %s", st.Phase)
 	}
 	st = next(st, vmi, observed{}, now)
-	if condition(&st, v1.VMISynchronized) != nil {
+	if st.Condition(v1.VMISynchronized) != nil {
 		t.Error("the problem stays")
 	}
 }

@@ -229,11 +229,11 @@ func (w *world) poll(ok func() bool, describe func() string) {
 func running(vmi *v1.VirtualMachineInstance) bool { return vmi.Status.Phase == v1.Running }
 
 func has(t v1.VirtualMachineInstanceConditionType) func(*v1.VirtualMachineInstance) bool {
-	return func(vmi *v1.VirtualMachineInstance) bool { return condition(&vmi.Status, t) != nil }
+	return func(vmi *v1.VirtualMachineInstance) bool { return vmi.Status.Condition(t) != nil }
 }
 
 func hasNot(t v1.VirtualMachineInstanceConditionType) func(*v1.VirtualMachineInstance) bool {
-	return func(vmi *v1.VirtualMachineInstance) bool { return condition(&vmi.Status, t) == nil }
+	return func(vmi *v1.VirtualMachineInstance) bool { return vmi.Status.Condition(t) == nil }
 }
 
 var testRef = nodeapi.VMIRef{Namespace: "default", Name: "vm1", UID: testUID}

@@ -14,32 +14,6 @@ import (
 	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
 )
 
-func find(st *v1.VirtualMachineInstanceStatus, t v1.VirtualMachineInstanceConditionType) *v1.VirtualMachineInstanceCondition {
-	for i := range st.Conditions {
-		if st.Conditions[i].Type == t {
-			return &st.Conditions[i]
-		}
-	}
-	return nil
-}
-
-// set writes a condition; the transition time changes with its status only.
-func set(st *v1.VirtualMachineInstanceStatus, t v1.VirtualMachineInstanceConditionType, status corev1.ConditionStatus, reason, message string, now time.Time) {
-	c := find(st, t)
-	if c == nil {
-		st.Conditions = append(st.Conditions, v1.VirtualMachineInstanceCondition{Type: t})
-		c = &st.Conditions[len(st.Conditions)-1]
-	}
-	if c.Status != status {
-		c.LastTransitionTime = metav1.NewTime(now.Truncate(time.Second))
-	}
-	c.Status, c.Reason, c.Message = status, reason, message
-}
-
-func remove(st *v1.VirtualMachineInstanceStatus, t v1.VirtualMachineInstanceConditionType) {
-	st.Conditions = slices.DeleteFunc(st.Conditions, func(c v1.VirtualMachineInstanceCondition) bool { return c.Type == t })
-}
-
 func podCondition(pod *corev1.Pod, t corev1.PodConditionType) *corev1.PodCondition {
 	for i := range pod.Status.Conditions {
 		if pod.Status.Conditions[i].Type == t {
@@ -56,19 +30,7 @@ func setPhase(st *v1.VirtualMachineInstanceStatus, phase v1.VirtualMachineInstan
 		return
 	}
 	st.Phase = phase
-	stamp(st, phase, at)
-}
-
-func stamp(st *v1.VirtualMachineInstanceStatus, phase v1.VirtualMachineInstancePhase, at time.Time) {
-	t := metav1.NewTime(at.Truncate(time.Second))
-	for i := range st.PhaseTransitionTimestamps {
-		if st.PhaseTransitionTimestamps[i].Phase == phase {
-			st.PhaseTransitionTimestamps[i].PhaseTransitionTimestamp = &t
-			return
-		}
-	}
-	st.PhaseTransitionTimestamps = append(st.PhaseTransitionTimestamps,
-		v1.VirtualMachineInstancePhaseTransitionTimestamp{Phase: phase, PhaseTransitionTimestamp: &t})
+	st.StampPhase(phase, at)
 }
 
 // passed tells whether the instance was ever in the phase.

@@ -171,7 +171,7 @@ func (d *decision) deleting() {
 // create asks for the pod as soon as it can be told what to ask of a node.
 func (d *decision) create() {
 	if d.in.Nodes.Schedulable == 0 {
-		set(d.st, v1.VMIPodScheduled, corev1.ConditionFalse, corev1.PodReasonUnschedulable,
+		d.st.SetCondition(v1.VMIPodScheduled, corev1.ConditionFalse, corev1.PodReasonUnschedulable,
 			"no node has the label "+v1.SchedulableLabel+"=true, which the node agent gives a node that can run machines; "+
 				"see that skerry-node runs on a node and look at its conditions (kubectl describe node)", d.in.Now)
 		return // a node's change brings the next pass
@@ -184,8 +184,8 @@ func (d *decision) create() {
 	}
 	// An earlier failure to create it stays on record until the pod is seen.
 	d.plan.Create = true
-	if c := find(d.st, v1.VMIPodScheduled); c != nil && c.Status == corev1.ConditionFalse {
-		remove(d.st, v1.VMIPodScheduled)
+	if c := d.st.Condition(v1.VMIPodScheduled); c != nil && c.Status == corev1.ConditionFalse {
+		d.st.RemoveCondition(v1.VMIPodScheduled)
 	}
 }
 
@@ -217,12 +217,12 @@ func (d *decision) end(o outcome) {
 	setPhase(d.st, o.phase, d.in.Now)
 	d.st.Reason = o.reason
 	d.clearProblem()
-	remove(d.st, v1.VMIPodScheduled)
+	d.st.RemoveCondition(v1.VMIPodScheduled)
 	if o.phase == v1.Succeeded {
-		set(d.st, v1.VMIReady, corev1.ConditionFalse, ReasonGuestNotRunning, "the guest has powered off", d.in.Now)
+		d.st.SetCondition(v1.VMIReady, corev1.ConditionFalse, ReasonGuestNotRunning, "the guest has powered off", d.in.Now)
 		return
 	}
-	set(d.st, v1.VMIReady, corev1.ConditionFalse, o.reason, o.message, d.in.Now)
+	d.st.SetCondition(v1.VMIReady, corev1.ConditionFalse, o.reason, o.message, d.in.Now)
 	d.event(corev1.EventTypeWarning, o.reason, o.message)
 }
 
@@ -238,7 +238,7 @@ func (d *decision) follow(pod *corev1.Pod) {
 		d.ready(pod)
 		return
 	}
-	set(d.st, v1.VMIReady, corev1.ConditionFalse, ReasonGuestNotRunning, "", d.in.Now)
+	d.st.SetCondition(v1.VMIReady, corev1.ConditionFalse, ReasonGuestNotRunning, "", d.in.Now)
 	d.starting(pod)
 }
 
@@ -271,9 +271,9 @@ func (d *decision) handOver(pod *corev1.Pod, scheduled bool) {
 	if !scheduled || d.st.Phase == v1.Scheduled || d.st.Phase == v1.Running {
 		return
 	}
-	remove(d.st, v1.VMIPodScheduled)
+	d.st.RemoveCondition(v1.VMIPodScheduled)
 	if d.st.Phase != v1.Scheduling {
-		stamp(d.st, v1.Scheduling, pod.CreationTimestamp.Time)
+		d.st.StampPhase(v1.Scheduling, pod.CreationTimestamp.Time)
 	}
 	setPhase(d.st, v1.Scheduled, d.in.Now)
 	setStage(d.st, v1.StageScheduled, d.in.Now)

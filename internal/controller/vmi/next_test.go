@@ -45,7 +45,7 @@ func instance(phase v1.VirtualMachineInstancePhase, opts ...vmiOpt) *v1.VirtualM
 		vmi.Status.NodeName = "node-a"
 		vmi.Labels = map[string]string{v1.NodeNameLabel: "node-a"}
 		setStage(&vmi.Status, v1.StageScheduled, born)
-		set(&vmi.Status, v1.VMIReady, corev1.ConditionFalse, ReasonGuestNotRunning, "", born)
+		vmi.Status.SetCondition(v1.VMIReady, corev1.ConditionFalse, ReasonGuestNotRunning, "", born)
 	}
 	for _, o := range opts {
 		o(vmi)
@@ -62,7 +62,7 @@ func grace(s int64) vmiOpt {
 }
 
 func condition(t v1.VirtualMachineInstanceConditionType, s corev1.ConditionStatus, reason string) vmiOpt {
-	return func(vmi *v1.VirtualMachineInstance) { set(&vmi.Status, t, s, reason, "", born) }
+	return func(vmi *v1.VirtualMachineInstance) { vmi.Status.SetCondition(t, s, reason, "", born) }
 }
 
 type podOpt func(*corev1.Pod)
@@ -358,7 +358,7 @@ func TestNext(t *testing.T) {
 }
 
 func cond(st *v1.VirtualMachineInstanceStatus, t v1.VirtualMachineInstanceConditionType) string {
-	if c := find(st, t); c != nil {
+	if c := st.Condition(t); c != nil {
 		return string(c.Status) + "/" + c.Reason
 	}
 	return ""

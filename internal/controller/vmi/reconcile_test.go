@@ -58,7 +58,7 @@ var scenarios = map[string]struct {
 	"is paused": {run: func(w *world) {
 		w.settle()
 		vmi := w.vmi()
-		set(&vmi.Status, v1.VMIPaused, corev1.ConditionTrue, "PausedByUser", "", w.clock)
+		vmi.Status.SetCondition(v1.VMIPaused, corev1.ConditionTrue, "PausedByUser", "", w.clock)
 		w.must(w.api.Update(w.t.Context(), vmi))
 		w.settle()
 	}, writes: 6, pods: 1},
@@ -151,7 +151,7 @@ func TestCreationFails(t *testing.T) {
 		}
 	}
 	vmi := w.vmi()
-	if c := find(&vmi.Status, v1.VMISynchronized); c == nil || c.Reason != ReasonFailedCreate || !strings.Contains(c.Message, "exceeded quota") {
+	if c := vmi.Status.Condition(v1.VMISynchronized); c == nil || c.Reason != ReasonFailedCreate || !strings.Contains(c.Message, "exceeded quota") {
 		t.Errorf("condition %v", c)
 	}
 	if len(w.events) != 1 {
@@ -159,7 +159,7 @@ func TestCreationFails(t *testing.T) {
 	}
 	w.r.Client = w.api
 	w.settle()
-	if vmi := w.vmi(); vmi.Status.Phase != v1.Running || find(&vmi.Status, v1.VMISynchronized) != nil {
+	if vmi := w.vmi(); vmi.Status.Phase != v1.Running || vmi.Status.Condition(v1.VMISynchronized) != nil {
 		t.Errorf("after the quota was raised: phase %s, conditions %v", vmi.Status.Phase, vmi.Status.Conditions)
 	}
 }
@@ -175,7 +175,7 @@ func TestSpecThatCannotBeRendered(t *testing.T) {
 		}
 	}
 	vmi := w.vmi()
-	if c := find(&vmi.Status, v1.VMISynchronized); c == nil || !strings.Contains(c.Message, "spec.volumes[0]") || len(w.events) != 1 {
+	if c := vmi.Status.Condition(v1.VMISynchronized); c == nil || !strings.Contains(c.Message, "spec.volumes[0]") || len(w.events) != 1 {
 		t.Errorf("condition %v, events %v", c, w.events)
 	}
 }

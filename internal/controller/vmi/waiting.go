@@ -34,18 +34,18 @@ func (d *decision) problem(reason, message string) {
 
 // writeProblem returns whether the reason is a new one.
 func writeProblem(st *v1.VirtualMachineInstanceStatus, reason, message string, now time.Time) bool {
-	c := find(st, v1.VMISynchronized)
+	c := st.Condition(v1.VMISynchronized)
 	if c != nil && c.Status == corev1.ConditionFalse && c.Reason == "ImagePullBackOff" && reason == "ErrImagePull" {
 		return false // the kubelet goes back and forth between the two; each would be a write
 	}
 	news := c == nil || c.Reason != reason
-	set(st, v1.VMISynchronized, corev1.ConditionFalse, reason, printable(message), now)
+	st.SetCondition(v1.VMISynchronized, corev1.ConditionFalse, reason, printable(message), now)
 	return news
 }
 
 func (d *decision) clearProblem() {
-	if c := find(d.st, v1.VMISynchronized); c != nil && c.Status == corev1.ConditionFalse && slices.Contains(problems, c.Reason) {
-		remove(d.st, v1.VMISynchronized)
+	if c := d.st.Condition(v1.VMISynchronized); c != nil && c.Status == corev1.ConditionFalse && slices.Contains(problems, c.Reason) {
+		d.st.RemoveCondition(v1.VMISynchronized)
 	}
 }
 
@@ -67,7 +67,7 @@ func (d *decision) unbound(pod *corev1.Pod) {
 		return
 	}
 	setPhase(d.st, v1.Scheduling, d.in.Now)
-	set(d.st, v1.VMIPodScheduled, corev1.ConditionFalse, c.Reason, printable(c.Message+unschedulableHint(pod, c.Message)), d.in.Now)
+	d.st.SetCondition(v1.VMIPodScheduled, corev1.ConditionFalse, c.Reason, printable(c.Message+unschedulableHint(pod, c.Message)), d.in.Now)
 }
 
 // unschedulableHint says what to do about a message of the scheduler.
@@ -134,7 +134,7 @@ func (d *decision) starting(pod *corev1.Pod) {
 }
 
 func (d *decision) awaitAgent(pod *corev1.Pod, since time.Time) {
-	if c := find(d.st, v1.VMISynchronized); c != nil && !slices.Contains(problems, c.Reason) {
+	if c := d.st.Condition(v1.VMISynchronized); c != nil && !slices.Contains(problems, c.Reason) {
 		return // the agent is at work and has said something
 	}
 	if wait := since.Add(startPatience).Sub(d.in.Now); wait > 0 {
@@ -186,11 +186,11 @@ func secrets(pod *corev1.Pod) []string {
 // ready writes the instance's Ready from its pod's, and the pod's readiness gate.
 func (d *decision) ready(pod *corev1.Pod) {
 	if pod.DeletionTimestamp != nil {
-		set(d.st, v1.VMIReady, corev1.ConditionFalse, ReasonPodTerminating, "", d.in.Now)
+		d.st.SetCondition(v1.VMIReady, corev1.ConditionFalse, ReasonPodTerminating, "", d.in.Now)
 		return
 	}
 	gate := corev1.PodCondition{Type: v1.UnpausedReadinessGate, Status: corev1.ConditionTrue, Reason: ReasonNotPaused}
-	if c := find(d.st, v1.VMIPaused); c != nil && c.Status == corev1.ConditionTrue {
+	if c := d.st.Condition(v1.VMIPaused); c != nil && c.Status == corev1.ConditionTrue {
 		gate.Status, gate.Reason = corev1.ConditionFalse, ReasonPaused
 	}
 	if c := podCondition(pod, v1.UnpausedReadinessGate); c == nil || c.Status != gate.Status || c.Reason != gate.Reason {
@@ -199,14 +199,14 @@ func (d *decision) ready(pod *corev1.Pod) {
 	}
 
 	c := podCondition(pod, corev1.PodReady)
-	have := find(d.st, v1.VMIReady)
+	have := d.st.Condition(v1.VMIReady)
 	switch {
 	case c == nil:
-		set(d.st, v1.VMIReady, corev1.ConditionFalse, ReasonPodConditionMissing, "", d.in.Now)
+		d.st.SetCondition(v1.VMIReady, corev1.ConditionFalse, ReasonPodConditionMissing, "", d.in.Now)
 	case c.Status != corev1.ConditionTrue && gate.Status == corev1.ConditionTrue && c.Reason == "ReadinessGatesNotReady" &&
 		have != nil && have.Status == corev1.ConditionFalse:
 		// The kubelet is about to see the gate open: not worth a write of its own.
 	default:
-		set(d.st, v1.VMIReady, c.Status, c.Reason, c.Message, d.in.Now)
+		d.st.SetCondition(v1.VMIReady, c.Status, c.Reason, c.Message, d.in.Now)
 	}
 }
