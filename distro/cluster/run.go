@@ -26,9 +26,12 @@ import (
 )
 
 const (
-	// drain is how long the API server may take to end; its clients' watches
-	// keep it from ending by itself.
-	drain = 2 * time.Second
+	// drain is how long the API server may take to end: time for requests to be
+	// answered. Its clients' watches keep it from ending by itself.
+	drain = time.Second
+	// etcdStop is how long etcd may take to close. What it has confirmed is on
+	// disk; a power cut gives it no time at all.
+	etcdStop = time.Second
 	// upkeepEvery is how often certificates and containerd's log are looked at.
 	upkeepEvery = 15 * time.Minute
 	// containerdLogLimit bounds containerd's log, in bytes.
@@ -221,13 +224,21 @@ func (i *instance) run(ctx context.Context) error {
 	}
 	var apiDone <-chan struct{}
 	defer func() {
+		since := time.Now()
 		stopWork()
 		stopAPI()
 		select {
 		case <-apiDone: // nil when it never began
 		case <-time.After(drain):
 		}
-		closeEtcd()
+		drained := time.Since(since)
+		closed := make(chan struct{})
+		go func() { closeEtcd(); close(closed) }()
+		select {
+		case <-closed:
+		case <-time.After(etcdStop):
+		}
+		i.log.Info("stopped; pods and containerd go on", "api", drained, "all", time.Since(since))
 	}()
 
 	if err := i.stage("API server", func() (string, error) {
