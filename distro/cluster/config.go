@@ -239,6 +239,8 @@ func (c *Config) PKIDir() string { return filepath.Join(c.DataDir, "pki") }
 // LogDir has this process's and containerd's logs, and the pods' logs.
 func (c *Config) LogDir() string { return filepath.Join(c.DataDir, "log") }
 
+func (c *Config) containerdLog() string { return filepath.Join(c.LogDir(), "containerd.log") }
+
 // LockFile is held (flock) by the running process, whose PID it contains.
 func (c *Config) LockFile() string { return filepath.Join(c.DataDir, "lock") }
 

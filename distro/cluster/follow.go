@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"k8s.io/client-go/kubernetes"
+
 	"github.com/skerry-dev/skerry/distro/dns"
 	"github.com/skerry-dev/skerry/distro/hostnet"
 )
@@ -29,6 +31,22 @@ func (c *Config) upstreams() []netip.AddrPort {
 		return nil
 	}
 	return dns.Nameservers(string(b), c.BridgeAddress(), c.DNSServiceAddress())
+}
+
+// startDNS starts the DNS server and follows the machine's own resolv.conf.
+func (i *instance) startDNS(ctx context.Context, client kubernetes.Interface) error {
+	c := i.cfg
+	if err := c.applyDNS(ctx, client); err != nil {
+		return err
+	}
+	cfg := dns.Config{Address: c.BridgeAddress(), Port: c.Ports.DNS, Domain: ClusterDomain, Kubeconfig: c.kubeconfigFor(dnsCert)}
+	cfg.Upstreams = c.upstreams()
+	server, err := dns.Start(cfg)
+	if err != nil {
+		return err
+	}
+	go i.followHost(ctx, server, cfg)
+	return nil
 }
 
 // followHost gives the DNS server new upstreams when they change, keeps what the

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
@@ -61,4 +62,15 @@ func writeKubeconfig(path, server string, cluster *clientcmdapi.Cluster, auth *c
 		return nil
 	}
 	return pki.WriteFile(path, b, 0o600)
+}
+
+// adminREST is this process's own access as administrator.
+func (c *Config) adminREST() (*rest.Config, error) {
+	r, err := clientcmd.BuildConfigFromFlags("", c.Kubeconfig())
+	if err != nil {
+		return nil, err
+	}
+	r.Host = c.server()
+	r.QPS, r.Burst = 100, 200
+	return r, nil
 }

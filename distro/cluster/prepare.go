@@ -149,3 +149,11 @@ func (c *Config) archives() (all []containerd.Archive, pause, launcher string, e
 	}
 	return all, names["pause.tar"], names["launcher.tar"], nil
 }
+
+func (c *Config) hostSummary() string {
+	v := "v1"
+	if c.host.cgroupV2 {
+		v = "v2"
+	}
+	return fmt.Sprintf("%s %s, cgroup %s (%s)", c.Bridge, c.BridgeAddress(), v, c.host.cgroupDriver())
+}

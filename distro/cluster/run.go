@@ -8,19 +8,16 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/skerry-dev/skerry/distro/containerd"
-	"github.com/skerry-dev/skerry/distro/dns"
 	"github.com/skerry-dev/skerry/distro/logfile"
 	"github.com/skerry-dev/skerry/distro/pki"
 )
@@ -114,181 +111,55 @@ func (i *instance) part(ctx context.Context, name string, run func(context.Conte
 		if err == nil {
 			err = errors.New("it returned")
 		}
-		select {
-		case i.ended <- fmt.Errorf("%s ended: %w", name, err):
-		default:
-		}
+		i.end(fmt.Errorf("%s ended: %w", name, err))
 	}()
 	return ch
 }
 
+// end remembers why all has to end; the first reason counts.
+func (i *instance) end(why error) {
+	select {
+	case i.ended <- why:
+	default:
+	}
+}
+
+// prepared is what is there before anything runs.
+type prepared struct {
+	encryption string       // path of the encryption configuration
+	loopback   net.Listener // of the API server
+	archives   []containerd.Archive
+	pause      string // image of every pod's first container
+	launcher   string // image of machines' pods
+}
+
 func (i *instance) run(ctx context.Context) error {
-	c := i.cfg
 	// This file is written when all is ready: a start that was cut short before
 	// does not count.
-	_, statErr := os.Stat(c.data("made"))
+	made := i.cfg.data("made")
+	_, statErr := os.Stat(made)
 	i.first = errors.Is(statErr, os.ErrNotExist)
-
 	setGC(startGC)
 
+	p, err := i.prepare(ctx)
+	if err != nil {
+		return err
+	}
+	defer p.loopback.Close()
 	// Parts stop in the order: workers (Skerry, kubelet, controllers, scheduler),
 	// API server, etcd. containerd is only let go.
-	apiCtx, stopAPI := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopAPI()
 	workCtx, stopWork := context.WithCancel(ctx)
 	defer stopWork()
-
-	var encryption string
-	if err := i.stage("certificates", func() (string, error) {
-		changed, err := i.dir.Ensure(c.certificates(), time.Now())
-		if err != nil {
-			return "", err
-		}
-		if encryption, err = c.ensureEncryption(); err != nil {
-			return "", err
-		}
-		if err := c.writeKubeconfigs(i.dir); err != nil {
-			return "", err
-		}
-		if len(changed) == 0 {
-			return "all good", nil
-		}
-		return fmt.Sprintf("%d made or renewed", len(changed)), nil
-	}); err != nil {
-		return err
-	}
-	archives, pause, launcher, err := c.archives()
-	if err != nil {
-		return err
-	}
-	loopback, err := c.listenAPI("127.0.0.1")
-	if err != nil {
-		return err
-	}
-	defer loopback.Close()
-	if err := c.save(); err != nil {
-		return fmt.Errorf("remember the configuration: %w", err)
-	}
-	if err := i.stage("host", func() (string, error) { return c.hostSummary(), c.prepareHost(ctx) }); err != nil {
-		return err
-	}
-
-	ctrd := containerd.Config{
-		BinDir: c.BinDir, Root: c.data("containerd"), State: c.run("ctrd"), Socket: c.ContainerdSocket(),
-		LogFile: filepath.Join(c.LogDir(), "containerd.log"), CNIConf: c.data("cni", "conf"), SandboxImage: pause,
-		SystemdCgroup: c.host.systemd, RestrictOOMScore: !c.host.sysResource,
-	}
-	start, startCtx := errgroup.WithContext(ctx)
-	containerdUp := make(chan struct{})
-	start.Go(func() error {
-		var d *containerd.Daemon
-		if err := i.stage("containerd", func() (string, error) {
-			var err error
-			if d, err = containerd.Start(startCtx, ctrd, i.log); err != nil {
-				return "", err
-			}
-			if d.Adopted() {
-				return "adopted with its pods", nil
-			}
-			return "started", nil
-		}); err != nil {
-			return err
-		}
-		go d.Run(workCtx)
-		close(containerdUp)
-		return i.stage("images", func() (string, error) {
-			got, err := containerd.Import(startCtx, ctrd, archives)
-			return fmt.Sprintf("%d imported, %d there already", len(got), len(archives)-len(got)), err
-		})
-	})
-
-	var etcdEndpoint string
-	closeEtcd := func() {}
-	if err := i.stage("etcd", func() (string, error) {
-		e, endpoint, err := c.startEtcd(ctx, i.out)
-		if err != nil {
-			return "", err
-		}
-		etcdEndpoint, closeEtcd = endpoint, e.Close
-		go func() {
-			if err, ok := <-e.Err(); ok {
-				select {
-				case i.ended <- fmt.Errorf("etcd ended: %w", err):
-				default:
-				}
-			}
-		}()
-		return "", nil
-	}); err != nil {
-		return err
-	}
-	var apiDone <-chan struct{}
+	stopControlPlane, err := i.start(ctx, workCtx, p)
 	defer func() {
-		since := time.Now()
 		stopWork()
-		stopAPI()
-		select {
-		case <-apiDone: // nil when it never began
-		case <-time.After(drain):
-		}
-		drained := time.Since(since)
-		closed := make(chan struct{})
-		go func() { closeEtcd(); close(closed) }()
-		select {
-		case <-closed:
-		case <-time.After(etcdStop):
-		}
-		i.log.Info("stopped; pods and containerd go on", "api", drained, "all", time.Since(since))
+		stopControlPlane()
 	}()
-
-	if err := i.stage("API server", func() (string, error) {
-		l, err := c.apiListener(loopback)
-		if err != nil {
-			return "", err
-		}
-		opts := c.apiServerOptions(i.dir, etcdEndpoint, encryption, l)
-		apiDone = i.part(apiCtx, "API server", func(ctx context.Context) error { return c.runAPIServer(ctx, opts) })
-		waitCtx, cancel := context.WithTimeout(startCtx, apiLimit)
-		defer cancel()
-		return c.server(), i.await(waitCtx, i.waitAPI)
-	}); err != nil {
-		return err
-	}
-	admin, err := c.adminREST()
 	if err != nil {
-		return err
-	}
-	client, err := kubernetes.NewForConfig(admin)
-	if err != nil {
-		return err
-	}
-
-	i.part(workCtx, "controller manager", func(ctx context.Context) error { return c.runControllerManager(ctx, i.dir) })
-	i.part(workCtx, "scheduler", c.runScheduler)
-	i.part(workCtx, "kube-proxy", c.runProxy)
-	start.Go(func() error {
-		return i.stage("node "+c.NodeName, func() (string, error) {
-			select {
-			case <-containerdUp:
-			case <-startCtx.Done():
-				return "", context.Cause(startCtx)
-			}
-			i.part(workCtx, "kubelet", func(ctx context.Context) error { return c.runKubelet(ctx, i.dir) })
-			waitCtx, cancel := context.WithTimeout(startCtx, nodeLimit)
-			defer cancel()
-			return "Ready", waitNode(waitCtx, client, c.NodeName, func(n *corev1.Node) string { return notReady(n, i.began) })
-		})
-	})
-	start.Go(func() error {
-		return i.stage("DNS", func() (string, error) { return c.DNSServiceAddress().String(), i.startDNS(workCtx, client) })
-	})
-	start.Go(func() error { return i.startSkerry(startCtx, workCtx, admin, client, launcher) })
-
-	if err := i.await(ctx, func(context.Context) error { return start.Wait() }); err != nil {
 		return err
 	}
 	if i.first {
-		if err := os.WriteFile(c.data("made"), nil, 0o600); err != nil {
+		if err := os.WriteFile(made, nil, 0o600); err != nil {
 			return err
 		}
 	}
@@ -304,9 +175,176 @@ func (i *instance) run(ctx context.Context) error {
 		case err := <-i.ended:
 			return err
 		case <-upkeep.C:
-			i.upkeep(ctrd.LogFile)
+			i.upkeep()
 		}
 	}
+}
+
+// prepare makes certificates, looks for the images and prepares the machine, in
+// this order: what can be refused is refused before the machine is changed.
+func (i *instance) prepare(ctx context.Context) (p prepared, err error) {
+	c := i.cfg
+	if err = i.stage("certificates", func() (string, error) {
+		changed, err := i.dir.Ensure(c.certificates(), time.Now())
+		if err != nil {
+			return "", err
+		}
+		if p.encryption, err = c.ensureEncryption(); err != nil {
+			return "", err
+		}
+		if err := c.writeKubeconfigs(i.dir); err != nil {
+			return "", err
+		}
+		if len(changed) == 0 {
+			return "all good", nil
+		}
+		return fmt.Sprintf("%d made or renewed", len(changed)), nil
+	}); err != nil {
+		return p, err
+	}
+	if p.archives, p.pause, p.launcher, err = c.archives(); err != nil {
+		return p, err
+	}
+	if p.loopback, err = c.listenAPI("127.0.0.1"); err != nil {
+		return p, err
+	}
+	if err = c.save(); err != nil {
+		err = fmt.Errorf("remember the configuration: %w", err)
+	} else {
+		err = i.stage("host", func() (string, error) { return c.hostSummary(), c.prepareHost(ctx) })
+	}
+	if err != nil {
+		p.loopback.Close()
+	}
+	return p, err
+}
+
+// start starts everything and returns when all is ready, or the first error. Stop
+// ends etcd and the API server; it is never nil.
+func (i *instance) start(ctx, workCtx context.Context, p prepared) (stop func(), err error) {
+	c := i.cfg
+	stop = func() {}
+	group, startCtx := errgroup.WithContext(ctx)
+	containerdUp := make(chan struct{})
+	group.Go(func() error { return i.startContainerd(startCtx, workCtx, p, containerdUp) })
+
+	etcdEndpoint, closeEtcd, err := i.startEtcd(ctx)
+	if err != nil {
+		return stop, err
+	}
+	apiCtx, stopAPI := context.WithCancel(context.WithoutCancel(ctx))
+	var apiDone <-chan struct{} // nil until it runs
+	stop = func() {
+		stopAPI()
+		i.stopControlPlane(apiDone, closeEtcd)
+	}
+	if err := i.stage("API server", func() (string, error) {
+		l, err := c.apiListener(p.loopback)
+		if err != nil {
+			return "", err
+		}
+		opts := c.apiServerOptions(i.dir, etcdEndpoint, p.encryption, l)
+		apiDone = i.part(apiCtx, "API server", func(ctx context.Context) error { return c.runAPIServer(ctx, opts) })
+		waitCtx, cancel := context.WithTimeout(startCtx, apiLimit)
+		defer cancel()
+		return c.server(), i.await(waitCtx, i.waitAPI)
+	}); err != nil {
+		return stop, err
+	}
+	admin, err := c.adminREST()
+	if err != nil {
+		return stop, err
+	}
+	client, err := kubernetes.NewForConfig(admin)
+	if err != nil {
+		return stop, err
+	}
+
+	i.part(workCtx, "controller manager", func(ctx context.Context) error { return c.runControllerManager(ctx, i.dir) })
+	i.part(workCtx, "scheduler", c.runScheduler)
+	i.part(workCtx, "kube-proxy", c.runProxy)
+	group.Go(func() error {
+		return i.stage("node "+c.NodeName, func() (string, error) {
+			select {
+			case <-containerdUp:
+			case <-startCtx.Done():
+				return "", context.Cause(startCtx)
+			}
+			i.part(workCtx, "kubelet", func(ctx context.Context) error { return c.runKubelet(ctx, i.dir) })
+			waitCtx, cancel := context.WithTimeout(startCtx, nodeLimit)
+			defer cancel()
+			return "Ready", waitNode(waitCtx, client, c.NodeName, func(n *corev1.Node) string { return notReady(n, i.began) })
+		})
+	})
+	group.Go(func() error {
+		return i.stage("DNS", func() (string, error) { return c.DNSServiceAddress().String(), i.startDNS(workCtx, client) })
+	})
+	group.Go(func() error { return i.startSkerry(startCtx, workCtx, admin, client, p.launcher) })
+	return stop, i.await(ctx, func(context.Context) error { return group.Wait() })
+}
+
+// startContainerd closes up when containerd answers, and returns when the images
+// are there.
+func (i *instance) startContainerd(ctx, workCtx context.Context, p prepared, up chan<- struct{}) error {
+	c := i.cfg
+	cfg := containerd.Config{
+		BinDir: c.BinDir, Root: c.data("containerd"), State: c.run("ctrd"), Socket: c.ContainerdSocket(),
+		LogFile: c.containerdLog(), CNIConf: c.data("cni", "conf"), SandboxImage: p.pause,
+		SystemdCgroup: c.host.systemd, RestrictOOMScore: !c.host.sysResource,
+	}
+	if err := i.stage("containerd", func() (string, error) {
+		d, err := containerd.Start(ctx, cfg, i.log)
+		if err != nil {
+			return "", err
+		}
+		go d.Run(workCtx)
+		if d.Adopted() {
+			return "adopted with its pods", nil
+		}
+		return "started", nil
+	}); err != nil {
+		return err
+	}
+	close(up)
+	return i.stage("images", func() (string, error) {
+		got, err := containerd.Import(ctx, cfg, p.archives)
+		return fmt.Sprintf("%d imported, %d there already", len(got), len(p.archives)-len(got)), err
+	})
+}
+
+func (i *instance) startEtcd(ctx context.Context) (endpoint string, closeIt func(), err error) {
+	err = i.stage("etcd", func() (string, error) {
+		e, at, err := i.cfg.startEtcd(ctx, i.out)
+		if err != nil {
+			return "", err
+		}
+		endpoint, closeIt = at, e.Close
+		go func() {
+			if err, ok := <-e.Err(); ok {
+				i.end(fmt.Errorf("etcd ended: %w", err))
+			}
+		}()
+		return "", nil
+	})
+	return endpoint, closeIt, err
+}
+
+// stopControlPlane waits for the API server, which was told to end, and closes
+// etcd, for a limited time each.
+func (i *instance) stopControlPlane(apiDone <-chan struct{}, closeEtcd func()) {
+	since := time.Now()
+	select {
+	case <-apiDone:
+	case <-time.After(drain):
+	}
+	drained := time.Since(since)
+	closed := make(chan struct{})
+	go func() { closeEtcd(); close(closed) }()
+	select {
+	case <-closed:
+	case <-time.After(etcdStop):
+	}
+	i.log.Info("stopped; pods and containerd go on", "api", drained, "all", time.Since(since))
 }
 
 // await waits for do, or for the end of any part.
@@ -327,7 +365,7 @@ func (i *instance) await(ctx context.Context, do func(context.Context) error) er
 
 // upkeep renews certificates, which all parts take up from their files, and
 // bounds containerd's log.
-func (i *instance) upkeep(containerdLog string) {
+func (i *instance) upkeep() {
 	changed, err := i.dir.Ensure(i.cfg.certificates(), time.Now())
 	if err == nil && len(changed) > 0 {
 		i.log.Info("renewed certificates", "names", changed)
@@ -336,41 +374,7 @@ func (i *instance) upkeep(containerdLog string) {
 	if err != nil {
 		i.log.Error("renew certificates", "err", err)
 	}
-	if err := logfile.Bound(containerdLog, containerdLogLimit); err != nil {
+	if err := logfile.Bound(i.cfg.containerdLog(), containerdLogLimit); err != nil {
 		i.log.Warn("bound containerd's log", "err", err)
 	}
-}
-
-func (c *Config) adminREST() (*rest.Config, error) {
-	r, err := clientcmd.BuildConfigFromFlags("", c.Kubeconfig())
-	if err != nil {
-		return nil, err
-	}
-	r.Host = c.server()
-	r.QPS, r.Burst = 100, 200
-	return r, nil
-}
-
-func (c *Config) hostSummary() string {
-	v := "v1"
-	if c.host.cgroupV2 {
-		v = "v2"
-	}
-	return fmt.Sprintf("%s %s, cgroup %s (%s)", c.Bridge, c.BridgeAddress(), v, c.host.cgroupDriver())
-}
-
-// startDNS starts the DNS server and follows the machine's own resolv.conf.
-func (i *instance) startDNS(ctx context.Context, client kubernetes.Interface) error {
-	c := i.cfg
-	if err := c.applyDNS(ctx, client); err != nil {
-		return err
-	}
-	cfg := dns.Config{Address: c.BridgeAddress(), Port: c.Ports.DNS, Domain: ClusterDomain, Kubeconfig: c.kubeconfigFor(dnsCert)}
-	cfg.Upstreams = c.upstreams()
-	server, err := dns.Start(cfg)
-	if err != nil {
-		return err
-	}
-	go i.followHost(ctx, server, cfg)
-	return nil
 }
