@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,7 +27,7 @@ func lock(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := flock(f, unix.LOCK_EX); err != nil {
 		pid, _ := readPID(f)
 		f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
@@ -56,11 +57,38 @@ func (c *Config) RunningPID() (int, error) {
 		return 0, err
 	}
 	defer f.Close()
-	err = unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+	err = flock(f, unix.LOCK_SH)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return readPID(f)
 	}
 	return 0, err
+}
+
+// dyingLimit bounds the wait for a killed process to let go of its files.
+const dyingLimit = 10 * time.Second
+
+// flock takes the lock without waiting for a process that lives. One that was
+// killed holds it for some milliseconds more, until its last thread is gone: that
+// is waited for, as it does not run any more.
+func flock(f *os.File, how int) error {
+	end := time.Now().Add(dyingLimit)
+	for {
+		err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(end) {
+			return err
+		}
+		if pid, perr := readPID(f); perr != nil || !dying(pid) {
+			return err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// dying tells whether the process's first thread has ended already.
+func dying(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, state, ok := strings.Cut(string(stat), ") ")
+	return err != nil || ok && (strings.HasPrefix(state, "Z") || strings.HasPrefix(state, "X"))
 }
 
 func readPID(f *os.File) (int, error) {

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // removeLinks deletes the pods' bridge and the host's ends of the pods' veths
@@ -33,7 +34,8 @@ func removeLinks(_ context.Context, t Target) error {
 		if l.Attrs().MasterIndex != br.Attrs().Index || l.Type() != "veth" {
 			continue
 		}
-		if err := netlink.LinkDel(l); err != nil && !errors.As(err, &netlink.LinkNotFoundError{}) {
+		// It goes by itself, too, once its pod's namespace has gone.
+		if err := netlink.LinkDel(l); err != nil && !errors.Is(err, unix.ENODEV) && !errors.As(err, &netlink.LinkNotFoundError{}) {
 			return fmt.Errorf("delete veth %s: %w", l.Attrs().Name, err)
 		}
 	}
