@@ -17,6 +17,7 @@ import (
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	openapinamer "k8s.io/apiserver/pkg/endpoints/openapi"
 	genericapiserver "k8s.io/apiserver/pkg/server"
+	"k8s.io/client-go/rest"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app/options"
 
@@ -93,6 +94,8 @@ func (c *Config) apiServerOptions(dir pki.Dir, etcd, encryption string, l net.Li
 
 // runAPIServer runs until the context ends.
 func (c *Config) runAPIServer(ctx context.Context, s *options.ServerRunOptions) error {
+	// Its own clients need no warnings about deprecated APIs, every ten seconds.
+	rest.SetDefaultWarningHandler(rest.NoWarnings{})
 	// Once per process, before anything reads a feature gate.
 	if err := s.GenericServerRunOptions.ComponentGlobalsRegistry.Set(); err != nil {
 		return err
