@@ -51,7 +51,8 @@ type instance struct {
 	mu       sync.Mutex
 	progress Progress
 
-	ended chan error // receives the first part's end
+	ended   chan error // receives the first part's end
+	stopAPI context.CancelFunc
 }
 
 // Run brings the cluster up and keeps it running until the context is cancelled,
@@ -145,26 +146,30 @@ func (i *instance) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer p.loopback.Close()
 	// Parts stop in the order: workers (Skerry, kubelet, controllers, scheduler),
 	// API server, etcd. containerd is only let go.
 	workCtx, stopWork := context.WithCancel(ctx)
 	defer stopWork()
 	stopControlPlane, err := i.start(ctx, workCtx, p)
+	if err != nil {
+		// Nothing is stopped in order: an API server that is told to end while it
+		// starts takes that for a fatal error. The process ends, which all survive.
+		if ctx.Err() != nil {
+			err = errors.New("interrupted before the cluster was ready")
+		}
+		return err
+	}
 	defer func() {
 		stopWork()
 		stopControlPlane()
 	}()
-	if err != nil {
-		return err
-	}
 	if i.first {
 		if err := os.WriteFile(made, nil, 0o600); err != nil {
 			return err
 		}
 	}
 	i.tell(Event{Ready: true, First: i.first, At: time.Since(i.began)})
-	settle()
+	go settle() // takes a while, in which a signal must not wait
 
 	upkeep := time.NewTicker(upkeepEvery)
 	defer upkeep.Stop()
@@ -220,24 +225,20 @@ func (i *instance) prepare(ctx context.Context) (p prepared, err error) {
 }
 
 // start starts everything and returns when all is ready, or the first error. Stop
-// ends etcd and the API server; it is never nil.
+// ends etcd and the API server.
 func (i *instance) start(ctx, workCtx context.Context, p prepared) (stop func(), err error) {
 	c := i.cfg
-	stop = func() {}
 	group, startCtx := errgroup.WithContext(ctx)
 	containerdUp := make(chan struct{})
 	group.Go(func() error { return i.startContainerd(startCtx, workCtx, p, containerdUp) })
 
 	etcdEndpoint, closeEtcd, err := i.startEtcd(ctx)
 	if err != nil {
-		return stop, err
+		return nil, err
 	}
-	apiCtx, stopAPI := context.WithCancel(context.WithoutCancel(ctx))
-	var apiDone <-chan struct{} // nil until it runs
-	stop = func() {
-		stopAPI()
-		i.stopControlPlane(apiDone, closeEtcd)
-	}
+	var apiCtx context.Context
+	apiCtx, i.stopAPI = context.WithCancel(context.WithoutCancel(ctx))
+	var apiDone <-chan struct{}
 	if err := i.stage("API server", func() (string, error) {
 		l, err := c.apiListener(p.loopback)
 		if err != nil {
@@ -249,15 +250,15 @@ func (i *instance) start(ctx, workCtx context.Context, p prepared) (stop func(),
 		defer cancel()
 		return c.server(), i.await(waitCtx, i.waitAPI)
 	}); err != nil {
-		return stop, err
+		return nil, err
 	}
 	admin, err := c.adminREST()
 	if err != nil {
-		return stop, err
+		return nil, err
 	}
 	client, err := kubernetes.NewForConfig(admin)
 	if err != nil {
-		return stop, err
+		return nil, err
 	}
 
 	i.part(workCtx, "controller manager", func(ctx context.Context) error { return c.runControllerManager(ctx, i.dir) })
@@ -280,7 +281,10 @@ func (i *instance) start(ctx, workCtx context.Context, p prepared) (stop func(),
 		return i.stage("DNS", func() (string, error) { return c.DNSServiceAddress().String(), i.startDNS(workCtx, client) })
 	})
 	group.Go(func() error { return i.startSkerry(startCtx, workCtx, admin, client, p.launcher) })
-	return stop, i.await(ctx, func(context.Context) error { return group.Wait() })
+	if err := i.await(ctx, func(context.Context) error { return group.Wait() }); err != nil {
+		return nil, err
+	}
+	return func() { i.stopControlPlane(apiDone, closeEtcd) }, nil
 }
 
 // startContainerd closes up when containerd answers, and returns when the images
@@ -329,10 +333,10 @@ func (i *instance) startEtcd(ctx context.Context) (endpoint string, closeIt func
 	return endpoint, closeIt, err
 }
 
-// stopControlPlane waits for the API server, which was told to end, and closes
-// etcd, for a limited time each.
+// stopControlPlane ends the API server and then etcd, for a limited time each.
 func (i *instance) stopControlPlane(apiDone <-chan struct{}, closeEtcd func()) {
 	since := time.Now()
+	i.stopAPI()
 	select {
 	case <-apiDone:
 	case <-time.After(drain):
