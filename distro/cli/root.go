@@ -41,7 +41,7 @@ func Run(ctx context.Context, args []string) int {
 		return exit(name, client.ExecuteContext(ctx))
 	}
 	root := newRoot(o)
-	virtctl.AddCommands(root, kubeconfig)
+	addVerbs(root, kubeconfig)
 	root.SetArgs(args[1:])
 	return exit(name, root.ExecuteContext(ctx))
 }
@@ -57,4 +57,22 @@ func newRoot(o *options) *cobra.Command {
 	root.PersistentFlags().StringVar(&o.runDir, "run-dir", o.runDir, "directory of sockets")
 	root.AddCommand(newUp(o), newStatus(o), newDown(o), newReset(o), newService(o), newImage(o), newKubectl(o), newVersion())
 	return root
+}
+
+// addVerbs adds the client's verbs. Where one has the name of a command for the
+// whole box (reset), the machine's is called hard-<name> here.
+func addVerbs(root *cobra.Command, kubeconfig func() string) {
+	taken := map[string]bool{}
+	for _, c := range root.Commands() {
+		taken[c.Name()] = true
+	}
+	verbs := &cobra.Command{}
+	virtctl.AddCommands(verbs, kubeconfig)
+	for _, c := range verbs.Commands() {
+		verbs.RemoveCommand(c)
+		if taken[c.Name()] {
+			c.Use = "hard-" + c.Use
+		}
+		root.AddCommand(c)
+	}
 }
