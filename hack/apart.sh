@@ -10,7 +10,12 @@ shift 2
 mkdir -p "$dir"
 exec 9>"$dir.lock"
 flock -n 9 || { echo "another run holds $dir.lock" >&2; exit 1; }
+# A reset outside would otherwise remove the empty directory that is mounted over
+# inside, which takes the mount away with it.
+keep=/var/lib/kubelet/.$name
 clean() {
+	rm -f "$keep"
+	rmdir /var/lib/kubelet 2>/dev/null || true
 	[ -e "/run/netns/$name" ] || return 0
 	# Processes hold the namespaces; with them go the mounts.
 	nsenter --net="/run/netns/$name" "$SKERRY_BIN/skerry" reset --yes --data-dir "$dir/data" --run-dir "$dir/run" >/dev/null 2>&1 9>&- || true
@@ -21,6 +26,7 @@ trap clean EXIT
 trap 'exit 130' INT TERM
 clean
 mkdir -p "$dir/var-lib-kubelet" /var/lib/kubelet
+touch "$keep"
 ip netns add "$name"
 nsenter --net="/run/netns/$name" ip link set lo up
 nsenter --net="/run/netns/$name" unshare --mount --propagation slave \
