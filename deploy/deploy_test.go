@@ -49,7 +49,7 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if f.broken > 0 {
 		f.broken--
 		w.WriteHeader(http.StatusServiceUnavailable)
-		json.NewEncoder(w).Encode(map[string]any{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "ServiceUnavailable", "code": 503})
+		_ = json.NewEncoder(w).Encode(map[string]any{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "ServiceUnavailable", "code": 503})
 		return
 	}
 	switch r.Method {
@@ -62,7 +62,7 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			}
 			o := f.objects[r.URL.Path]
 			o["metadata"].(map[string]any)["annotations"] = p.Metadata["annotations"]
-			json.NewEncoder(w).Encode(partial(o))
+			_ = json.NewEncoder(w).Encode(partial(o))
 			return
 		}
 		var o map[string]any
@@ -82,23 +82,23 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.generation++
 		o["metadata"].(map[string]any)["generation"] = f.generation
 		f.objects[r.URL.Path] = o
-		json.NewEncoder(w).Encode(o)
+		_ = json.NewEncoder(w).Encode(o)
 	case http.MethodGet:
 		o := f.objects[r.URL.Path]
 		if o == nil {
 			w.WriteHeader(http.StatusNotFound)
-			json.NewEncoder(w).Encode(map[string]any{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404})
+			_ = json.NewEncoder(w).Encode(map[string]any{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404})
 			return
 		}
 		if strings.Contains(r.Header.Get("Accept"), "as=PartialObjectMetadata") {
-			json.NewEncoder(w).Encode(partial(o))
+			_ = json.NewEncoder(w).Encode(partial(o))
 			return
 		}
 		o["status"] = map[string]any{"conditions": nil} // so it is at first
 		if f.looks[r.URL.Path]++; f.looks[r.URL.Path] > 1 {
 			o["status"] = map[string]any{"conditions": []any{map[string]any{"type": "Established", "status": "True"}}}
 		}
-		json.NewEncoder(w).Encode(o)
+		_ = json.NewEncoder(w).Encode(o)
 	}
 }
 
@@ -186,7 +186,7 @@ func TestApplyGivesUp(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusForbidden)
-		json.NewEncoder(w).Encode(map[string]any{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Forbidden", "code": 403, "message": "no"})
+		_ = json.NewEncoder(w).Encode(map[string]any{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Forbidden", "code": 403, "message": "no"})
 	}))
 	t.Cleanup(srv.Close)
 	err := deploy.Apply(t.Context(), &rest.Config{Host: srv.URL}, deploy.Params{CABundle: testCA})

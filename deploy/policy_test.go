@@ -3,7 +3,6 @@
 package deploy_test
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -270,6 +269,6 @@ func find(t *testing.T, kind, name string) *unstructured.Unstructured {
 			return o
 		}
 	}
-	t.Fatal(fmt.Sprintf("no %s %s", kind, name))
+	t.Fatalf("no %s %s", kind, name)
 	return nil
 }

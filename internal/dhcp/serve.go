@@ -54,12 +54,14 @@ func Serve(ctx context.Context, ns *os.File, c Config) error {
 	if err != nil {
 		return fmt.Errorf("dhcp: %w", err)
 	}
-	if err := r.serve(ctx, sock); err != nil && ctx.Err() == nil {
-		return fmt.Errorf("dhcp on %s: %w", c.Interface, err)
+	err = r.serve(ctx, sock)
+	if ctx.Err() != nil {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("dhcp on %s: %w", c.Interface, err)
 }
 
+// serve answers until the socket fails or the context ends; it always returns why.
 func (r *responder) serve(ctx context.Context, sock *os.File) error {
 	limit := rate.NewLimiter(requestsPerSecond, requestsAtOnce)
 	buf := make([]byte, maxFrame)

@@ -239,7 +239,7 @@ func TestFrontProxy(t *testing.T) {
 func TestDocuments(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
-	e.Server.rest = nil
+	e.rest = nil
 	for _, c := range []struct{ path, golden string }{
 		{"/apis", "apis.json"},
 		{"/apis/" + Group, "group.json"},

@@ -155,7 +155,7 @@ func pipe(ctx context.Context, local io.ReadWriteCloser, remote *stream) error {
 	select {
 	case <-up:
 		remote.Close()
-		_ = <-down
+		<-down //nolint:errcheck // the user ended it: how the other half ends does not matter
 	case err = <-down:
 		local.Close()
 		remote.Close()

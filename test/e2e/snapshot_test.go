@@ -61,7 +61,7 @@ func takeSnapshot() (snapshot, error) {
 			s["namespaces"] = append(s["namespaces"], filepath.Join(dir, e.Name()))
 		}
 	}
-	filepath.WalkDir("/sys/fs/cgroup", func(p string, d fs.DirEntry, err error) error {
+	_ = filepath.WalkDir("/sys/fs/cgroup", func(p string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() {
 			s["cgroups"] = append(s["cgroups"], p)
 		}

@@ -104,7 +104,7 @@ func podProcesses(t *testing.T, podUID string) []map[string]string {
 	var all []map[string]string
 	for _, d := range dirs {
 		cg, err := os.ReadFile(d + "/cgroup")
-		if err != nil || !(strings.Contains(string(cg), podUID) || strings.Contains(string(cg), strings.ReplaceAll(podUID, "-", "_"))) {
+		if err != nil || !strings.Contains(strings.ReplaceAll(string(cg), "_", "-"), podUID) {
 			continue
 		}
 		status, err := os.ReadFile(d + "/status")
@@ -195,7 +195,7 @@ func TestNetwork(t *testing.T) {
 			vm := tinyVM(ns, "guest")
 			vm.Spec.Template.Spec.Domain.Devices.Interfaces = []v1.Interface{bind}
 			create(t, toolsPod(ns, "web"), service(ns, "web", 8080), service(ns, "guest", 80), vm)
-			vmi := running(t, ns, "guest")
+			running(t, ns, "guest")
 			c := openConsole(t, ns, "guest")
 			waitFor(t, "the guest to fetch the pod's page by Service name", func() (bool, string) {
 				got := c.run("wget -qO- http://web." + ns + ".svc.cluster.local:8080/ 2>&1; wget -qO- http://web:8080/ 2>&1")
@@ -205,7 +205,7 @@ func TestNetwork(t *testing.T) {
 				out, err := podExec(t, ns, "web", "wget", "-qO-", "http://guest/")
 				return err == nil && strings.Contains(out, "guest"), fmt.Sprint(out, err)
 			})
-			vmi = vmiWhen(t, ns, "guest", "showing its address", func(v *v1.VirtualMachineInstance) bool {
+			vmi := vmiWhen(t, ns, "guest", "showing its address", func(v *v1.VirtualMachineInstance) bool {
 				return len(v.Status.Interfaces) > 0 && v.Status.Interfaces[0].IPAddress != ""
 			})
 			pod := podOf(t, vmi)

@@ -35,7 +35,7 @@ func TestRoundTrip(t *testing.T) {
 			},
 			func(d *metav1.Duration, c randfill.Continue) { d.Duration = time.Duration(c.Int63n(1 << 40)) },
 			func(i *intstr.IntOrString, c randfill.Continue) { *i = intstr.FromInt32(c.Int31()) },
-			func(f *metav1.FieldsV1, _ randfill.Continue) { f.Raw = []byte(`{}`) },
+			func(f *metav1.FieldsV1, _ randfill.Continue) { f.SetRawString(`{}`) },
 			func(f *float64, _ randfill.Continue) { *f = rand.Float64() },
 		)
 		for _, pair := range [][2]runtime.Object{
