@@ -29,8 +29,7 @@ $skerry image import build/test-images/*.tar
 say "a container and a virtual machine"
 [ -f $dir/id ] || ssh-keygen -q -t ed25519 -N '' -C skerry-demo -f $dir/id
 sed "s|KEY|$(cat $dir/id.pub)|" hack/demo/objects.yaml | $skerry kubectl apply -f -
-run $skerry kubectl -n demo wait --for=condition=Ready --timeout=300s pod/web vmi/debian 2>/dev/null ||
-	until_true 300 "the machine to run" $skerry kubectl -n demo wait --for=condition=Ready --timeout=1s pod/web vmi/debian
+until_true 300 "the machine to run" $skerry kubectl -n demo wait --for=condition=Ready --timeout=1s pod/web vmi/debian
 
 say "wait for the guest to answer over ssh (emulated guests take about a minute)"
 ssh_opts=(-i $dir/id -l debian --local-ssh-opts=-oStrictHostKeyChecking=no --local-ssh-opts=-oUserKnownHostsFile=/dev/null --local-ssh-opts=-oLogLevel=ERROR --local-ssh-opts=-oConnectTimeout=10 --local-ssh-opts=-oBatchMode=yes)

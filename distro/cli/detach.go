@@ -59,7 +59,7 @@ func upDetached(ctx context.Context, cfg cluster.Config, out io.Writer, args []s
 	}
 	w.Close()
 	// Whoever interrupts the wait wants the start to end, too.
-	stop := context.AfterFunc(ctx, func() { child.Process.Signal(syscall.SIGTERM) })
+	stop := context.AfterFunc(ctx, func() { _ = child.Process.Signal(syscall.SIGTERM) })
 	defer stop()
 
 	p := stagePrinter{out, cfg}

@@ -11,9 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/tools/clientcmd"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
 	"github.com/skerry-dev/skerry/distro/cluster"
@@ -39,14 +36,8 @@ the cluster. The data stays: the next "skerry up" starts everything again, as af
 a reboot of the box.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if there, err := cluster.Exists(o.dataDir); err != nil || !there {
-				if err == nil {
-					fmt.Fprintf(cmd.OutOrStdout(), "There is no cluster in %s.\n", o.dataDir)
-				}
-				return err
-			}
-			cfg, err := cluster.Load(o.config())
-			if err != nil {
+			cfg, err := o.existing(cmd.OutOrStdout())
+			if err != nil || cfg == nil {
 				return err
 			}
 			return down(cmd.Context(), cfg, cmd.OutOrStdout())
@@ -105,14 +96,7 @@ func printStep(out io.Writer, what string, err error) {
 // Without an answer there are none, and the default holds.
 func machineGraces(ctx context.Context, cfg *cluster.Config) map[string]time.Duration {
 	graces := map[string]time.Duration{}
-	rest, err := clientcmd.BuildConfigFromFlags("", cfg.Kubeconfig())
-	if err != nil {
-		return graces
-	}
-	rest.Timeout = 5 * time.Second
-	scheme := runtime.NewScheme()
-	_ = v1.AddToScheme(scheme) // only fills a map
-	c, err := client.New(rest, client.Options{Scheme: scheme})
+	c, err := cfg.Client(5 * time.Second)
 	if err != nil {
 		return graces
 	}

@@ -26,14 +26,8 @@ cgroups, and the data directory. Machines are not powered off first; do that wit
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			out := cmd.OutOrStdout()
-			if there, err := cluster.Exists(o.dataDir); err != nil || !there {
-				if err == nil {
-					fmt.Fprintf(out, "There is no cluster in %s.\n", o.dataDir)
-				}
-				return err
-			}
-			cfg, err := cluster.Load(o.config())
-			if err != nil {
+			cfg, err := o.existing(out)
+			if err != nil || cfg == nil {
 				return err
 			}
 			if !yes && !confirmed(cmd.InOrStdin(), out, cfg) {

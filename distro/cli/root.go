@@ -4,6 +4,8 @@ package cli
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -21,6 +23,20 @@ type options struct {
 // config is the part of the cluster's configuration that tells where it is.
 func (o *options) config() cluster.Config {
 	return cluster.Config{DataDir: o.dataDir, RunDir: o.runDir}
+}
+
+// existing is the configuration of the cluster that is there, nil where there is
+// none, which it says.
+func (o *options) existing(out io.Writer) (*cluster.Config, error) {
+	there, err := cluster.Exists(o.dataDir)
+	if err != nil {
+		return nil, err
+	}
+	if !there {
+		fmt.Fprintf(out, "There is no cluster in %s.\n", o.dataDir)
+		return nil, nil
+	}
+	return cluster.Load(o.config())
 }
 
 // Run runs the command line args, of which the first is the name that the binary

@@ -86,7 +86,7 @@ func up(ctx context.Context, cfg cluster.Config, eventsFD int) error {
 		return err
 	}
 	defer klog.Flush()
-	progress := func(e cluster.Event) {}
+	var progress func(cluster.Event)
 	if eventsFD > 0 {
 		// containerd must not hold it open: its end tells the reader of ours.
 		unix.CloseOnExec(eventsFD)

@@ -19,6 +19,7 @@ import (
 
 	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
 	"github.com/skerry-dev/skerry/distro/pki"
+	"github.com/skerry-dev/skerry/internal/hostinfo"
 )
 
 func complete(t *testing.T, c Config) *Config {
@@ -279,7 +280,7 @@ func TestMountOf(t *testing.T) {
 func TestHasCapability(t *testing.T) {
 	t.Parallel()
 	const all, without = "Name:\tx\nCapPrm:\t0\nCapEff:\t000001ffffffffff\n", "CapEff:\t000001fffeffffff\n"
-	if !hasCapability(all, 24) || hasCapability(without, 24) || hasCapability("", 24) || hasCapability("CapEff:\tx\n", 24) {
+	if !hostinfo.HasCapability(all, 24) || hostinfo.HasCapability(without, 24) || hostinfo.HasCapability("", 24) || hostinfo.HasCapability("CapEff:\tx\n", 24) {
 		t.Error("CAP_SYS_RESOURCE is bit 24")
 	}
 }

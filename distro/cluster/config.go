@@ -192,7 +192,8 @@ func validIfName(s string) bool {
 	}
 	for i, r := range s {
 		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
-		if !letter && (i == 0 || !(r >= '0' && r <= '9' || r == '-' || r == '_')) {
+		digit := r >= '0' && r <= '9'
+		if !letter && (i == 0 || !digit && r != '-' && r != '_') {
 			return false
 		}
 	}

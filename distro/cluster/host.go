@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/skerry-dev/skerry/internal/hostinfo"
 )
 
 // host is what matters about the machine.
@@ -36,7 +37,7 @@ func detectHost() (host, error) {
 	if err != nil {
 		return h, err
 	}
-	h.sysResource = hasCapability(string(status), unix.CAP_SYS_RESOURCE)
+	h.sysResource = hostinfo.HasCapability(string(status), unix.CAP_SYS_RESOURCE)
 	// A bare PATH (cron, some sudo) lacks where these are.
 	if err := os.Setenv("PATH", strings.TrimPrefix(os.Getenv("PATH")+":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", ":")); err != nil {
 		return h, err
@@ -47,17 +48,6 @@ func detectHost() (host, error) {
 		}
 	}
 	return h, nil
-}
-
-// hasCapability reads the effective capabilities from /proc/<pid>/status, proc(5).
-func hasCapability(status string, capability uint) bool {
-	for line := range strings.Lines(status) {
-		if v, ok := strings.CutPrefix(line, "CapEff:"); ok {
-			bits, err := strconv.ParseUint(strings.TrimSpace(v), 16, 64)
-			return err == nil && bits&(1<<capability) != 0
-		}
-	}
-	return false
 }
 
 // cgroupDriver follows whoever owns the cgroup tree.

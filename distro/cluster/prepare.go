@@ -17,6 +17,7 @@ import (
 	"github.com/skerry-dev/skerry/distro/cni"
 	"github.com/skerry-dev/skerry/distro/containerd"
 	"github.com/skerry-dev/skerry/distro/hostnet"
+	"github.com/skerry-dev/skerry/distro/mounts"
 	"github.com/skerry-dev/skerry/distro/pki"
 )
 
@@ -80,7 +81,7 @@ func mountOf(mountinfo, dir string) (point string, shared bool) {
 		if len(f) < 7 {
 			continue
 		}
-		p := unescape(f[4])
+		p := mounts.Unescape(f[4])
 		under := p == dir || p == "/" || strings.HasPrefix(dir, p+"/")
 		if !under || len(p) < len(point) {
 			continue
@@ -95,11 +96,6 @@ func mountOf(mountinfo, dir string) (point string, shared bool) {
 	return point, shared
 }
 
-// unescape undoes the octal escapes of mountinfo.
-func unescape(s string) string {
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
-}
-
 // ensureCgroupRoot makes the cgroup of all pods where it is not the root.
 func (c *Config) ensureCgroupRoot(ctx context.Context) error {
 	if c.CgroupRoot == "/" {
@@ -112,16 +108,13 @@ func (c *Config) ensureCgroupRoot(ctx context.Context) error {
 		}
 		return nil
 	}
-	b, err := os.ReadFile("/proc/self/mounts")
+	points, err := mounts.CgroupHierarchies()
 	if err != nil {
 		return err
 	}
 	var errs []error
-	for line := range strings.Lines(string(b)) {
-		f := strings.Fields(line)
-		if len(f) > 2 && (f[2] == "cgroup" || f[2] == "cgroup2") {
-			errs = append(errs, os.MkdirAll(filepath.Join(unescape(f[1]), c.CgroupRoot), 0o755))
-		}
+	for _, p := range points {
+		errs = append(errs, os.MkdirAll(filepath.Join(p, c.CgroupRoot), 0o755))
 	}
 	return errors.Join(errs...)
 }

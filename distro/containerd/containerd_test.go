@@ -52,13 +52,13 @@ func fakeContainerd() {
 	if err := os.WriteFile(socket+".pid", fmt.Appendf(nil, "%d", os.Getpid()), 0o600); err != nil {
 		os.Exit(1)
 	}
-	var conns []net.Conn
+	held := map[net.Conn]bool{} // until the end
 	for {
 		c, err := l.Accept()
 		if err != nil {
 			os.Exit(1)
 		}
-		conns = append(conns, c) // held open until the end
+		held[c] = true
 	}
 }
 
@@ -81,7 +81,7 @@ func fake(t *testing.T) Config {
 	}
 	t.Cleanup(func() {
 		if b, err := os.ReadFile(c.Socket + ".pid"); err == nil {
-			syscall.Kill(pid(t, c), syscall.SIGKILL)
+			_ = syscall.Kill(pid(t, c), syscall.SIGKILL)
 			_ = b
 		}
 		os.RemoveAll(dir)
@@ -137,7 +137,7 @@ func TestDaemonIsRestartedAndAdopted(t *testing.T) {
 	}
 	ran := make(chan struct{})
 	go func() { d.Run(ctx); close(ran) }()
-	syscall.Kill(first, syscall.SIGKILL)
+	_ = syscall.Kill(first, syscall.SIGKILL)
 	second := waitAnother(t, c, first)
 
 	// The process that started it ends; the daemon stays, and the next adopts it.
@@ -157,7 +157,7 @@ func TestDaemonIsRestartedAndAdopted(t *testing.T) {
 	}
 	ran = make(chan struct{})
 	go func() { next.Run(ctx); close(ran) }()
-	syscall.Kill(second, syscall.SIGKILL)
+	_ = syscall.Kill(second, syscall.SIGKILL)
 	waitAnother(t, c, second)
 	cancel()
 	<-ran

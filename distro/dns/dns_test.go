@@ -87,11 +87,11 @@ func TestServer(t *testing.T) {
 		s := &dns.Server{Addr: "127.0.0.1:0", Net: "udp", NotifyStartedFunc: func() { close(started) }, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, r *dns.Msg) {
 			m := new(dns.Msg).SetReply(r)
 			m.Answer = []dns.RR{&dns.TXT{Hdr: dns.RR_Header{Name: r.Question[0].Name, Rrtype: dns.TypeTXT, Class: dns.ClassINET}, Txt: []string{text}}}
-			w.WriteMsg(m)
+			_ = w.WriteMsg(m)
 		})}
-		go s.ListenAndServe()
+		go func() { _ = s.ListenAndServe() }()
 		<-started
-		t.Cleanup(func() { s.Shutdown() })
+		t.Cleanup(func() { _ = s.Shutdown() })
 		return netip.MustParseAddrPort(s.PacketConn.LocalAddr().String())
 	}
 	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")

@@ -41,7 +41,9 @@ func TestFileIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	again.Write([]byte("1234567\n"))
+	if _, err := again.Write([]byte("1234567\n")); err != nil {
+		t.Fatal(err)
+	}
 	if got := read(t, path); got != "1234567\n" {
 		t.Errorf("after the second start: %q", got)
 	}
@@ -54,7 +56,9 @@ func TestFileKeepsALineThatIsTooLong(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.Write([]byte("longer than four\n"))
+	if _, err := l.Write([]byte("longer than four\n")); err != nil {
+		t.Fatal(err)
+	}
 	if got := read(t, path); got != "longer than four\n" {
 		t.Errorf("got %q", got)
 	}
@@ -77,11 +81,15 @@ func TestBound(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer writer.Close()
-	writer.WriteString("9abc")
+	if _, err := writer.WriteString("9abc"); err != nil {
+		t.Fatal(err)
+	}
 	if err := Bound(path, 8); err != nil {
 		t.Fatal(err)
 	}
-	writer.WriteString("more")
+	if _, err := writer.WriteString("more"); err != nil {
+		t.Fatal(err)
+	}
 	if got := read(t, path); got != "more" {
 		t.Errorf("after the cut: %q", strings.ReplaceAll(got, "\x00", "0"))
 	}

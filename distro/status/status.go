@@ -16,9 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
-	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
@@ -121,16 +118,7 @@ func disk(dir string) Disk {
 
 // api fills in what the API server knows.
 func (s *Status) api(ctx context.Context, c *cluster.Config) {
-	cfg, err := clientcmd.BuildConfigFromFlags("", c.Kubeconfig())
-	if err != nil {
-		s.API.Err = err
-		return
-	}
-	cfg.Timeout = lookLimit
-	scheme := runtime.NewScheme()
-	_ = clientgoscheme.AddToScheme(scheme) // these two cannot fail: they only fill a map
-	_ = v1.AddToScheme(scheme)
-	cl, err := client.New(cfg, client.Options{Scheme: scheme})
+	cl, err := c.Client(lookLimit)
 	if err != nil {
 		s.API.Err = err
 		return

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/skerry-dev/skerry/distro/mounts"
 )
 
 // Target names all that belongs to one cluster.
@@ -209,12 +211,12 @@ func unmountAll(_ context.Context, t Target) error {
 	if err != nil {
 		return err
 	}
-	mounts := mountsWithin(string(b), t.DataDir, t.RunDir)
+	points := mountsWithin(string(b), t.DataDir, t.RunDir)
 	var all error
-	for i := len(mounts) - 1; i >= 0; i-- {
-		err := unix.Unmount(mounts[i], unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	for i := len(points) - 1; i >= 0; i-- {
+		err := unix.Unmount(points[i], unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 		if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
-			all = errors.Join(all, fmt.Errorf("unmount %s: %w", mounts[i], err))
+			all = errors.Join(all, fmt.Errorf("unmount %s: %w", points[i], err))
 		}
 	}
 	return all
@@ -230,7 +232,7 @@ func mountsWithin(mountinfo string, dirs ...string) []string {
 			continue
 		}
 		// Blanks and the like are octal escapes there (proc(5)).
-		point := unescape(f[4])
+		point := mounts.Unescape(f[4])
 		for _, d := range dirs {
 			if within(point, d) {
 				found = append(found, point)
@@ -241,30 +243,12 @@ func mountsWithin(mountinfo string, dirs ...string) []string {
 	return found
 }
 
-func unescape(s string) string {
-	if !strings.Contains(s, `\`) {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
-}
-
 // removeCgroups removes the pods' cgroups, deepest first, in every hierarchy.
 func removeCgroups(ctx context.Context, t Target) error {
 	if t.CgroupRoot == "" || t.CgroupRoot == "/" {
 		return nil
 	}
-	roots, err := hierarchies()
+	roots, err := mounts.CgroupHierarchies()
 	if err != nil {
 		return err
 	}
@@ -305,21 +289,6 @@ func removeCgroup(ctx context.Context, top string) error {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-}
-
-// hierarchies returns the mount points of all cgroup hierarchies.
-func hierarchies() ([]string, error) {
-	b, err := os.ReadFile("/proc/self/mounts")
-	if err != nil {
-		return nil, err
-	}
-	var roots []string
-	for _, l := range strings.Split(string(b), "\n") {
-		if f := strings.Fields(l); len(f) > 2 && (f[2] == "cgroup" || f[2] == "cgroup2") {
-			roots = append(roots, unescape(f[1]))
-		}
-	}
-	return roots, nil
 }
 
 func restoreSysctls(_ context.Context, t Target) error {

@@ -37,7 +37,7 @@ func Detect(ctx context.Context, s Source) Info {
 	i.Systemd = s.isDir("run/systemd/system")
 	i.Cgroup = cgroupMode(s.text("proc/self/mountinfo"))
 	i.MissingControllers = s.missingControllers(i.Cgroup)
-	i.SysResource = hasCapability(s.text("proc/self/status"), 24)
+	i.SysResource = HasCapability(s.text("proc/self/status"), 24)
 
 	modules := s.modules(i.Kernel)
 	i.Tun = s.isDevice("dev/net/tun")
@@ -195,7 +195,8 @@ func (s Source) missingControllers(mode CgroupMode) []string {
 	return missing
 }
 
-func hasCapability(status string, bit uint) bool {
+// HasCapability reads the effective capabilities in /proc/PID/status (proc(5)).
+func HasCapability(status string, bit uint) bool {
 	for line := range strings.Lines(status) {
 		if value, ok := strings.CutPrefix(line, "CapEff:"); ok {
 			caps, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)

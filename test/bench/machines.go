@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
+	"github.com/skerry-dev/skerry/test/node"
 )
 
 const (
@@ -105,7 +106,7 @@ func (b *bench) pausePod(ctx context.Context, name string) (float64, error) {
 	}
 	var took float64
 	err := poll(ctx, 20*time.Millisecond, func() (bool, error) {
-		pids := inCgroup(string(p.UID))
+		pids := node.PodPIDs(string(p.UID))
 		if len(pids) < 2 {
 			return false, nil
 		}
@@ -211,7 +212,7 @@ func (b *bench) memory(ctx context.Context, vmi *v1.VirtualMachineInstance, l *l
 	if len(pods.Items) != 1 {
 		return fmt.Errorf("instance %s has %d pods", vmi.Name, len(pods.Items))
 	}
-	for _, pid := range inCgroup(string(pods.Items[0].UID)) {
+	for _, pid := range node.PodPIDs(string(pods.Items[0].UID)) {
 		pss, err := pssMiB(pid)
 		if err != nil {
 			return err

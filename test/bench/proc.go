@@ -5,7 +5,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -101,18 +100,6 @@ func kibibytes(file, mapping string) (map[string]float64, error) {
 		}
 	}
 	return m, nil
-}
-
-// inCgroup are the processes of a pod, by its UID in their cgroups' names.
-func inCgroup(podUID string) (pids []string) {
-	dirs, _ := filepath.Glob("/proc/[0-9]*/cgroup")
-	for _, d := range dirs {
-		b, err := os.ReadFile(d)
-		if err == nil && (strings.Contains(string(b), podUID) || strings.Contains(string(b), strings.ReplaceAll(podUID, "-", "_"))) {
-			pids = append(pids, filepath.Base(filepath.Dir(d)))
-		}
-	}
-	return pids
 }
 
 // comm is the process's name.

@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
+	"github.com/skerry-dev/skerry/test/node"
 )
 
 // A machine boots, its console is in `kubectl logs`, and its pod is QEMU and
@@ -97,16 +98,9 @@ func stages(vmi *v1.VirtualMachineInstance) map[v1.Stage]string {
 // sandbox's pause container.
 func podProcesses(t *testing.T, podUID string) []map[string]string {
 	t.Helper()
-	dirs, err := filepath.Glob("/proc/[0-9]*")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var all []map[string]string
-	for _, d := range dirs {
-		cg, err := os.ReadFile(d + "/cgroup")
-		if err != nil || !strings.Contains(strings.ReplaceAll(string(cg), "_", "-"), podUID) {
-			continue
-		}
+	for _, pid := range node.PodPIDs(podUID) {
+		d := "/proc/" + pid
 		status, err := os.ReadFile(d + "/status")
 		if err != nil {
 			continue

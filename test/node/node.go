@@ -136,3 +136,17 @@ func (n *Node) DumpLog(w io.Writer) {
 	}
 	fmt.Fprintf(w, "--- end of skerry.log\n%s\n---\n", b)
 }
+
+// PodPIDs are the processes in a pod's cgroup, its sandbox's pause among them.
+func PodPIDs(podUID string) []string {
+	var pids []string
+	files, _ := filepath.Glob("/proc/[0-9]*/cgroup") // the pattern is well-formed
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		// systemd's slices have underscores where the UID has hyphens.
+		if err == nil && strings.Contains(strings.ReplaceAll(string(b), "_", "-"), podUID) {
+			pids = append(pids, filepath.Base(filepath.Dir(f)))
+		}
+	}
+	return pids
+}
