@@ -281,6 +281,11 @@ const (
 	gibibyte = int64(1) << 30
 )
 
+// growsUnasked is the guest memory from which a machine gets room to grow without
+// asking. Room beyond what it boots with makes Linux reserve 64 MiB of bounce
+// buffers, unless some of its memory is above 4 GiB and it has them anyway.
+const growsUnasked = 3 * gibibyte
+
 // defaultGrowth says how far the machine may grow while it runs. A machine that
 // is not eligible stays without a limit, as in KubeVirt.
 func defaultGrowth(d *v1.DomainSpec, c Cluster) {
@@ -296,7 +301,7 @@ func defaultGrowth(d *v1.DomainSpec, c Cluster) {
 		return
 	}
 	guest := m.Guest.Value()
-	eligible := guest >= gibibyte && guest%(2*mebibyte) == 0 && guest <= maxGuestMemory/c.MaxHotplugRatio &&
+	eligible := guest >= growsUnasked && guest%(2*mebibyte) == 0 && guest <= maxGuestMemory/c.MaxHotplugRatio &&
 		d.LaunchSecurity == nil && cpu.Realtime == nil && cpu.NUMA == nil
 	if eligible {
 		m.MaxGuest = resource.NewQuantity(guest*c.MaxHotplugRatio, m.Guest.Format)

@@ -49,10 +49,7 @@ func (a *args) platform(m Machine) {
 		smp.setInt("maxcpus", int64(c.MaxVCPUs()))
 	}
 	a.add("-smp", smp.setInt("sockets", int64(c.MaxSockets)).setInt("cores", int64(c.Cores)).setInt("threads", int64(c.Threads)).String())
-	a.add("-m", fmt.Sprintf("size=%dM", m.Memory.Size/mib))
-	a.add("-object", Props{
-		{"qom-type", "memory-backend-memfd"}, {"id", "ram0"}, {"size", m.Memory.Size}, {"share", true},
-	}.String())
+	a.memory(m.Memory)
 	a.add("-rtc", m.rtcOption())
 	if t := m.Clock.PITLostTicks; t != "" {
 		a.add("-global", "kvm-pit.lost_tick_policy="+t)
@@ -86,6 +83,25 @@ func (a *args) platform(m Machine) {
 	if m.Paused {
 		a.add("-S")
 	}
+}
+
+// memory is the guest's RAM and the room for more of it. The backend of what may
+// be plugged one day reserves nothing: it costs an address range.
+func (a *args) memory(m Memory) {
+	k := (&keyvals{}).set("size", fmt.Sprintf("%dM", m.Size/mib))
+	if m.Device() > 0 {
+		k.setInt("slots", DIMMSlots).set("maxmem", fmt.Sprintf("%dM", m.addressable()/mib))
+	}
+	a.add("-m", k.String())
+	a.add("-object", memfd("ram0", m.Size).String())
+	if m.Device() > 0 {
+		a.add("-object", append(memfd(MemoryBackend, m.Device()), Prop{"reserve", false}).String())
+	}
+}
+
+// memfd is memory that a renewed QEMU inherits.
+func memfd(id string, size int64) Props {
+	return Props{{"qom-type", "memory-backend-memfd"}, {"id", id}, {"size", size}, {"share", true}}
 }
 
 func (m Machine) machineOption() string {

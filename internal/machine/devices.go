@@ -29,6 +29,10 @@ func (m Machine) Devices() []Props {
 		add(append(virtio(fixed(slotBalloon), false, "virtio-balloon-pci", "balloon0"),
 			Prop{"deflate-on-oom", true}, Prop{"free-page-reporting", true}))
 	}
+	if m.Memory.Device() > 0 {
+		add(append(virtio(fixed(slotMemory), false, "virtio-mem-pci", MemoryDevice),
+			Prop{"memdev", MemoryBackend}, Prop{"requested-size", 0}))
+	}
 	add(append(virtio(fixed(slotRNG), false, "virtio-rng-pci", "rng0"), Prop{"rng", "entropy0"}))
 	for _, p := range m.Panic {
 		if p.OnPCI {

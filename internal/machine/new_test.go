@@ -52,6 +52,7 @@ func TestRefusals(t *testing.T) {
 		"newer machine":  {domain(func(d *v1.DomainSpec) { d.Machine = &v1.Machine{Type: "pc-q35-99.0"} }), "spec.domain.machine.type"},
 		"older machine":  {domain(func(d *v1.DomainSpec) { d.Machine = &v1.Machine{Type: "pc-q35-2.4"} }), "spec.domain.machine.type"},
 		"i440fx":         {domain(func(d *v1.DomainSpec) { d.Machine = &v1.Machine{Type: "pc"} }), "spec.domain.machine.type"},
+		"max below":      {domain(func(d *v1.DomainSpec) { d.Memory.MaxGuest = quantity(64 * mib) }), "spec.domain.memory.maxGuest"},
 		"hugepages":      {domain(func(d *v1.DomainSpec) { d.Memory.Hugepages = &v1.Hugepages{PageSize: "2Mi"} }), "spec.domain.memory.hugepages: Forbidden"},
 		"sockets":        {domain(func(d *v1.DomainSpec) { d.CPU.Sockets = 1000 }), "spec.domain.cpu.sockets"},
 		"negative cores": {domain(func(d *v1.DomainSpec) { d.CPU.Cores = -1 }), "spec.domain.cpu.cores"},
@@ -188,6 +189,37 @@ func TestPlacesAreUnique(t *testing.T) {
 	}
 }
 
+// Memory that may be plugged takes whole blocks of the guest's, and DIMMs find as
+// much room as the virtio-mem device.
+func TestMemoryHeadRoom(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		guest, max                int64 // MiB
+		size, device, addressable int64
+	}{
+		{256, 0, 256, 0, 256},
+		{256, 256, 256, 0, 256},
+		{256, 1024, 256, 768, 256 + 2*768},
+		{256, 300, 256, 128, 256 + 2*128},
+		{4096, 128 << 10, 4096, 124 << 10, 4096 + 248<<10}, // in blocks of 2 GiB
+		{5000, 64 << 10, 5000, 60 << 10, 5000 + 120<<10},
+	} {
+		vmi := small()
+		vmi.Spec.Domain.Memory.Guest = quantity(c.guest * mib)
+		if c.max > 0 {
+			vmi.Spec.Domain.Memory.MaxGuest = quantity(c.max * mib)
+		}
+		m, err := New(vmi, hosts[0], Attachments{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := [3]int64{m.Memory.Size / mib, m.Memory.Device() / mib, m.Memory.addressable() / mib}
+		if want := [3]int64{c.size, c.device, c.addressable}; got != want {
+			t.Errorf("%d MiB, at most %d: size, device and addressable memory are %v, want %v", c.guest, c.max, got, want)
+		}
+	}
+}
+
 func TestMaxSockets(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -307,6 +339,7 @@ func TestOverhead(t *testing.T) {
 		"3 more vCPUs":          {func(v *v1.VirtualMachineInstance) { v.Spec.Domain.CPU.Cores = 4 }, kvm, 3},
 		"3 more emulated vCPUs": {func(v *v1.VirtualMachineInstance) { v.Spec.Domain.CPU.Cores = 4 }, tcg, 9},
 		"16 GiB":                {func(v *v1.VirtualMachineInstance) { v.Spec.Domain.Memory.Guest = quantity(128*mib + 16<<30) }, kvm, 64},
+		"room for 64 GiB":       {func(v *v1.VirtualMachineInstance) { v.Spec.Domain.Memory.MaxGuest = quantity(128*mib + 64<<30) }, kvm, 9},
 		"no screen":             {func(v *v1.VirtualMachineInstance) { v.Spec.Domain.Devices.AutoattachGraphicsDevice = new(false) }, kvm, -16},
 		"reserved": {func(v *v1.VirtualMachineInstance) {
 			v.Spec.Domain.Memory.ReservedOverhead = &v1.ReservedOverhead{AddedOverhead: quantity(50 * mib)}

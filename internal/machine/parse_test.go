@@ -41,7 +41,7 @@ var keysOf = map[string]string{
 	"-machine": " memory-backend aux-ram-share dump-guest-core mem-merge vmport smm hpet pit acpi graphics pflash0 pflash1",
 	"-accel":   " thread tb-size",
 	"-smp":     " maxcpus sockets cores threads",
-	"-m":       "size",
+	"-m":       "size slots maxmem",
 	"-rtc":     "base clock driftfix",
 	"-global":  "ICH9-LPC.disable_s3 ICH9-LPC.disable_s4 kvm-pit.lost_tick_policy",
 	"-action":  "panic reboot shutdown watchdog",
@@ -59,16 +59,16 @@ var driversOf = map[string]string{
 	"-blockdev": "file raw qcow2",
 	"-netdev":   "tap",
 	"-device": "pcie-root-port VGA cirrus-vga virtio-vga ramfb bochs-display isa-serial virtio-serial-pci virtserialport " +
-		"virtio-balloon-pci virtio-rng-pci pvpanic pvpanic-pci i6300esb qemu-xhci virtio-scsi-pci ich9-ahci usb-tablet " +
+		"virtio-balloon-pci virtio-mem-pci virtio-rng-pci pvpanic pvpanic-pci i6300esb qemu-xhci virtio-scsi-pci ich9-ahci usb-tablet " +
 		"virtio-tablet-pci virtio-blk-pci scsi-hd scsi-cd usb-bot ide-hd ide-cd virtio-net-pci e1000 e1000e igb ne2k_pci pcnet rtl8139",
 }
 
 var keysIn = map[string]string{
-	"-object":   "qom-type id size share chardev",
+	"-object":   "qom-type id size share reserve chardev",
 	"-blockdev": "driver node-name filename read-only cache aio discard file detect-zeroes",
 	"-netdev":   "type id fd vhost",
 	"-device": "driver id bus addr chassis port io-reserve multifunction chardev index disable-legacy max_ports nr name " +
-		"deflate-on-oom free-page-reporting rng p2 p3 num_queues num-queues channel scsi-id lun drive serial bootindex " +
+		"deflate-on-oom free-page-reporting memdev requested-size rng p2 p3 num_queues num-queues channel scsi-id lun drive serial bootindex " +
 		"logical_block_size physical_block_size discard_granularity write-cache werror rerror netdev mac host_mtu romfile acpi-index",
 }
 

@@ -18,6 +18,7 @@ const (
 	slotSCSI     = 0x07
 	slotPanic    = 0x08
 	slotInput    = 0x09
+	slotMemory   = 0x0a
 	slotSATA     = 0x0b // and the following: up to maxSATA-1 further controllers
 	slotFirst    = 0x10 // root ports, from here up
 	slotLast     = 0x1e // devices that do not fit behind a root port, from here down
