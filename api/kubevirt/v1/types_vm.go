@@ -103,6 +103,11 @@ type StorageMigratedVolumeInfo struct {
 // +kubebuilder:printcolumn:name="Age",type="date",JSONPath=".metadata.creationTimestamp"
 // +kubebuilder:printcolumn:name="Status",type="string",JSONPath=".status.printableStatus"
 // +kubebuilder:printcolumn:name="Ready",type="string",JSONPath=".status.conditions[?(@.type=='Ready')].status"
+// +kubebuilder:printcolumn:name="Sockets",type="integer",priority=1,JSONPath=".spec.template.spec.domain.cpu.sockets"
+// +kubebuilder:printcolumn:name="Memory",type="string",priority=1,JSONPath=".spec.template.spec.domain.memory.guest"
+// +kubebuilder:printcolumn:name="CPU-Change",type="string",priority=1,JSONPath=".status.conditions[?(@.type=='HotVCPUChange')].reason"
+// +kubebuilder:printcolumn:name="Memory-Change",type="string",priority=1,JSONPath=".status.conditions[?(@.type=='HotMemoryChange')].reason"
+// +kubebuilder:printcolumn:name="Restart-Required",type="string",priority=1,JSONPath=".status.conditions[?(@.type=='RestartRequired')].status"
 type VirtualMachine struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -170,6 +175,9 @@ type VirtualMachineSpec struct {
 	// Instancetype gives the machine its size.
 	// +optional
 	Instancetype *InstancetypeMatcher `json:"instancetype,omitempty"`
+	// LiveUpdateFeatures bounds growth in manifests of older releases of the peer's.
+	// +optional
+	LiveUpdateFeatures *LiveUpdateFeatures `json:"liveUpdateFeatures,omitempty"`
 	// Preference fills in what the spec leaves open.
 	// +optional
 	Preference *PreferenceMatcher `json:"preference,omitempty"`

@@ -130,6 +130,10 @@ type UtilityVolume struct {
 // +kubebuilder:printcolumn:name="Ready",type="string",JSONPath=".status.conditions[?(@.type=='Ready')].status"
 // +kubebuilder:printcolumn:name="Live-Migratable",type="string",JSONPath=".status.conditions[?(@.type=='LiveMigratable')].status",priority=1
 // +kubebuilder:printcolumn:name="Paused",type="string",JSONPath=".status.conditions[?(@.type=='Paused')].status",priority=1
+// +kubebuilder:printcolumn:name="Sockets",type="integer",JSONPath=".status.currentCPUTopology.sockets",priority=1
+// +kubebuilder:printcolumn:name="Memory",type="string",JSONPath=".status.memory.guestCurrent",priority=1
+// +kubebuilder:printcolumn:name="CPU-Change",type="string",JSONPath=".status.conditions[?(@.type=='HotVCPUChange')].reason",priority=1
+// +kubebuilder:printcolumn:name="Memory-Change",type="string",JSONPath=".status.conditions[?(@.type=='HotMemoryChange')].reason",priority=1
 type VirtualMachineInstance struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`

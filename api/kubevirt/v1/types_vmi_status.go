@@ -242,6 +242,10 @@ type VirtualMachineInstanceStatus struct {
 	// Reason explains the phase in one word.
 	// +optional
 	Reason string `json:"reason,omitempty"`
+	// Resize is how far a change of the running machine's CPUs or memory has
+	// come. An addition of Skerry's own.
+	// +optional
+	Resize *ResizeStatus `json:"resize,omitempty"`
 	// RuntimeUser is the uid that QEMU runs as; never left out.
 	// +optional
 	RuntimeUser int64 `json:"runtimeUser"`
