@@ -9,9 +9,6 @@
 // It holds names and data types only. It must never do I/O.
 package contract
 
-// Version is the contract that this build speaks.
-const Version = 1
-
 // The pod's emptyDir volumes, by their names in the pod's spec. On the node they
 // are <kubelet root>/pods/<pod UID>/volumes/kubernetes.io~empty-dir/<name>.
 const (
@@ -120,6 +117,9 @@ type Machine struct {
 	Files []Backing `json:"files,omitempty"`
 	// Argv is QEMU's command line; Argv[0] is its absolute path.
 	Argv []string `json:"argv"`
+	// Next is the launcher image in NextVolume from which QEMU runs since it was
+	// replaced; empty for the container's own. See QEMUCommand.
+	Next string `json:"next,omitempty"`
 }
 
 // Tap is one tap device in the pod's network namespace.

@@ -88,6 +88,9 @@ func readMachine(c Config) (contract.Machine, error) {
 	if len(m.Argv) == 0 || m.Argv[0] != c.QEMU {
 		return m, fmt.Errorf("%s: argv must begin with %s", path, c.QEMU)
 	}
+	if m.Next != "" && !contract.IsNext(m.Next) {
+		return m, fmt.Errorf("%s: next: %q: must be the first %d digits of a digest", path, m.Next, contract.NextDigits)
+	}
 	return m, nil
 }
 

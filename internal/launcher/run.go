@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -87,12 +88,18 @@ func run(c Config) error {
 	}
 	// Whoever comes from now on shall find QEMU's sockets only.
 	_ = os.Remove(socket)
-	return become(m.Argv, taps)
+	if m.Next != "" {
+		return become(contract.QEMUCommand(m.Next, m.Argv), contract.ImageEnv(m.Next), taps)
+	}
+	return become(m.Argv, nil, taps)
 }
+
+// baseEnv is QEMU's environment.
+var baseEnv = []string{"PATH=/usr/bin:/bin", "HOME=/", "LC_ALL=C.UTF-8"}
 
 // become replaces the process by QEMU, which inherits the taps at the agreed
 // descriptor numbers and nothing else but standard input and output.
-func become(argv []string, taps []tap) error {
+func become(argv, env []string, taps []tap) error {
 	// no_new_privs is a thread's attribute: the exec must come from the one that
 	// has it.
 	runtime.LockOSThread()
@@ -107,6 +114,6 @@ func become(argv []string, taps []tap) error {
 			return fmt.Errorf("tap %s: move descriptor to %d: %w", t.name, t.want, err)
 		}
 	}
-	err := unix.Exec(argv[0], argv, []string{"PATH=/usr/bin:/bin", "HOME=/", "LC_ALL=C.UTF-8"})
+	err := unix.Exec(argv[0], argv, append(slices.Clone(baseEnv), env...))
 	return fmt.Errorf("exec %s: %w", argv[0], err)
 }

@@ -8,9 +8,10 @@ import (
 	"github.com/skerry-dev/skerry/internal/contract"
 )
 
-// Contract is machine.json: what the launcher has to make and to exec.
+// Contract is machine.json: what the launcher has to make and to exec. It is of
+// the oldest version that has all it says, so that every launcher understands it.
 func (m Machine) Contract() contract.Machine {
-	c := contract.Machine{Version: contract.Version, Argv: append([]string{contract.QEMU}, m.Args()...)}
+	c := contract.Machine{Version: 1, Argv: append([]string{contract.QEMU}, m.Args()...)}
 	for _, n := range m.NICs {
 		c.Taps = append(c.Taps, contract.Tap{Name: n.Tap, FD: n.FD, VnetHdr: n.Virtio})
 	}

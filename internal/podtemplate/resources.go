@@ -65,6 +65,8 @@ func resources(vmi *v1.VirtualMachineInstance, p Params) (corev1.ResourceRequire
 	requests[corev1.ResourceEphemeralStorage] = storage
 	if limit, ok := limits[corev1.ResourceEphemeralStorage]; ok {
 		limit.Add(resource.MustParse(ephemeralStorage))
+		// A newer launcher image that the agent puts there is not the user's use.
+		limit.Add(resource.MustParse(nextSize))
 		limits[corev1.ResourceEphemeralStorage] = limit
 	}
 

@@ -23,6 +23,11 @@ const (
 	logSize     = "1Mi"  // QEMU drops console output beyond it, the guest runs on
 )
 
+// nextSize bounds what the agent puts into the volume of newer launcher images:
+// the one in use and the next, with room to spare. It is on the node's disk, and
+// most of it is shared between the pods by hard links.
+const nextSize = "512Mi"
+
 type podVolumes struct {
 	volumes     []corev1.Volume
 	mounts      []corev1.VolumeMount
@@ -67,6 +72,11 @@ func volumes(vmi *v1.VirtualMachineInstance) (*podVolumes, error) {
 	p.emptyDir(contract.MachineVolume, contract.MachineDir, machineSize, true)
 	p.emptyDir(contract.LogVolume, contract.LogDir, logSize, false)
 	p.emptyDir(contract.DiskVolume, contract.DiskDir, "", false)
+	if contract.Version >= contract.NextSince {
+		p.add(corev1.Volume{Name: contract.NextVolume, VolumeSource: corev1.VolumeSource{
+			EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: new(resource.MustParse(nextSize))},
+		}}, contract.NextDir, true)
+	}
 
 	seen := map[string]int{}
 	for i := range vmi.Spec.Volumes {

@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !contract1
+
+package contract
+
+// Version is the contract that this build speaks. 2 added NextVolume,
+// Machine.Next and the launcher's verb renew.
+const Version = 2
