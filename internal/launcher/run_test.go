@@ -273,7 +273,7 @@ func TestRefusals(t *testing.T) {
 		want    string
 	}{
 		"not JSON":        {raw("{"), "unexpected end of JSON"},
-		"newer version":   {raw(`{"version":99,"argv":["x"],"new":1}`), "version 99: this launcher knows 1 to 1"},
+		"newer version":   {raw(`{"version":99,"argv":["x"],"new":1}`), fmt.Sprintf("version 99: this launcher knows 1 to %d", contract.Version)},
 		"unknown word":    {raw(`{"version":1,"argv":["x"],"surprise":1}`), `unknown field "surprise"`},
 		"too large":       {raw(strings.Repeat(" ", maxMachineFile+1)), "larger than"},
 		"another program": {func(w *world) { w.machine(contract.Machine{Argv: []string{"/bin/sh"}}) }, "argv must begin with"},
