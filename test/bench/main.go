@@ -77,7 +77,7 @@ func run(ctx context.Context) (err error) {
 // parts measures the named parts, or all.
 func (b *bench) parts(ctx context.Context, names []string) error {
 	if len(names) == 0 {
-		names = []string{"start", "idle", "machines"}
+		names = []string{"start", "idle", "machines", "density"}
 	}
 	if !slices.Contains(names, "start") {
 		if err := b.node.Up(ctx, os.Stderr); err != nil {
@@ -96,8 +96,10 @@ func (b *bench) parts(ctx context.Context, names []string) error {
 			err = b.idle(ctx)
 		case "machines":
 			err = errors.Join(b.node.ImportTestImages(ctx), b.oneVM(ctx), b.fiveVMs(ctx))
+		case "density":
+			err = errors.Join(b.node.ImportTestImages(ctx), b.density(ctx))
 		default:
-			err = fmt.Errorf("there is no part %q: it can be start, idle or machines", name)
+			err = fmt.Errorf("there is no part %q: it can be start, idle, machines or density", name)
 		}
 		if err != nil {
 			return err
