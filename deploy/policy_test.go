@@ -30,11 +30,11 @@ var (
 	nodes = schema.GroupVersionResource{Version: "v1", Resource: "nodes"}
 )
 
-// policy compiles the policy in our files as the API server does.
-func policy(t *testing.T) validating.Validator {
+// policy compiles a policy in our files as the API server does.
+func policy(t *testing.T, name string) validating.Validator {
 	t.Helper()
 	var p admissionregistrationv1.ValidatingAdmissionPolicy
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(find(t, "ValidatingAdmissionPolicy", "skerry-node").Object, &p, true); err != nil {
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(find(t, "ValidatingAdmissionPolicy", name).Object, &p, true); err != nil {
 		t.Fatal(err)
 	}
 	compiler, err := cel.NewCompositedCompiler(environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion()))
@@ -121,7 +121,7 @@ func node(name string, change func(n *corev1.Node)) *corev1.Node {
 
 func TestNodePolicy(t *testing.T) {
 	t.Parallel()
-	validator := policy(t)
+	validator := policy(t, "skerry-node")
 	in := func(o map[string]any, part string) map[string]any { return o[part].(map[string]any) }
 	status := func(o map[string]any) { in(o, "status")["phase"] = "Running" }
 	elsewhere := func(o map[string]any) { in(o, "status")["nodeName"] = "n2" }
@@ -200,8 +200,14 @@ func decide(t *testing.T, v validating.Validator, u user.Info, op admission.Oper
 		name = is.(*corev1.Node).Name
 	}
 	attr := admission.NewAttributesRecord(is, old, gvk, ns, name, res, sub, op, nil, false, u)
-	va := &admission.VersionedAttributes{Attributes: attr, VersionedKind: gvk, VersionedObject: lazy(is), VersionedOldObject: lazy(old)}
-	result := v.Validate(t.Context(), res, va, nil, nil, celconfig.RuntimeCELCostBudget, nil)
+	return denials(t, v, attr)
+}
+
+// denials are the messages with which a request is refused; empty: it is allowed.
+func denials(t *testing.T, v validating.Validator, attr admission.Attributes) string {
+	t.Helper()
+	va := &admission.VersionedAttributes{Attributes: attr, VersionedKind: attr.GetKind(), VersionedObject: lazy(attr.GetObject()), VersionedOldObject: lazy(attr.GetOldObject())}
+	result := v.Validate(t.Context(), attr.GetResource(), va, nil, nil, celconfig.RuntimeCELCostBudget, nil)
 	var denied []string
 	for _, d := range result.Decisions {
 		if d.Evaluation == validating.EvalError {

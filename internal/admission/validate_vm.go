@@ -114,6 +114,11 @@ func (v *validator) annotations(p *field.Path, annotations map[string]string) {
 			v.unsupported(p.Child("annotations").Key(k), instead)
 			continue
 		}
+		if prefix, _, _ := strings.Cut(k, "/"); strings.HasSuffix(prefix, ".security.beta.kubernetes.io") || strings.HasSuffix(prefix, ".security.alpha.kubernetes.io") ||
+			strings.HasPrefix(prefix, "seccomp.security.") {
+			v.unsupported(p.Child("annotations").Key(k), "leave it out: a machine's pod is always confined by the node's default profiles")
+			continue
+		}
 		if msgs := validation.IsQualifiedName(strings.ToLower(k)); len(msgs) > 0 {
 			v.invalid(p.Child("annotations").Key(k), k, "is not an annotation's key: %s", strings.Join(msgs, "; "))
 		}

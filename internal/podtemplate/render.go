@@ -185,7 +185,7 @@ func labels(vmi *v1.VirtualMachineInstance) map[string]string {
 func annotations(vmi *v1.VirtualMachineInstance, p Params) map[string]string {
 	out := map[string]string{}
 	for k, v := range vmi.Annotations {
-		if strings.HasPrefix(k, "kubectl.kubernetes.io/") || strings.HasSuffix(k, "-observed-api-version") {
+		if strings.HasPrefix(k, "kubectl.kubernetes.io/") || strings.HasSuffix(k, "-observed-api-version") || loosens(k) {
 			continue
 		}
 		out[k] = v
@@ -196,6 +196,13 @@ func annotations(vmi *v1.VirtualMachineInstance, p Params) map[string]string {
 	out["descheduler.alpha.kubernetes.io/request-evict-only"] = ""
 	out[v1.MemoryOverheadAnnotation] = strconv.FormatInt(p.MemoryOverhead.Value(), 10)
 	return out
+}
+
+// loosens tells whether Kubernetes takes an annotation of a pod for an order about
+// its confinement. Whoever may write instances must not give such orders.
+func loosens(annotation string) bool {
+	prefix, _, _ := strings.Cut(annotation, "/")
+	return strings.HasPrefix(prefix, "container.apparmor.security.") || strings.HasPrefix(prefix, "container.seccomp.security.") || strings.HasPrefix(prefix, "seccomp.security.")
 }
 
 func nodeSelector(vmi *v1.VirtualMachineInstance) map[string]string {
