@@ -10,7 +10,9 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -31,6 +33,8 @@ const (
 	etcdStop = time.Second
 	// upkeepEvery is how often certificates and containerd's log are looked at.
 	upkeepEvery = 15 * time.Minute
+	// upkeepSignal has them looked at at once.
+	upkeepSignal = syscall.SIGUSR1
 	// containerdLogLimit bounds containerd's log, in bytes.
 	containerdLogLimit = 16 << 20
 	// apiLimit and nodeLimit bound the waits of the start: they end a start that
@@ -141,6 +145,10 @@ func (i *instance) run(ctx context.Context) error {
 	_, statErr := os.Stat(made)
 	i.first = errors.Is(statErr, os.ErrNotExist)
 	setGC(startGC)
+	// From the first moment: without this the signal would end the process.
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, upkeepSignal)
+	defer signal.Stop(asked)
 
 	p, err := i.prepare(ctx)
 	if err != nil {
@@ -180,6 +188,8 @@ func (i *instance) run(ctx context.Context) error {
 		case err := <-i.ended:
 			return err
 		case <-upkeep.C:
+			i.upkeep()
+		case <-asked:
 			i.upkeep()
 		}
 	}
