@@ -21,12 +21,20 @@ import (
 	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
 )
 
-func kill(pid string) error {
+// Signals that stop a process where it stands, and let it go on.
+const (
+	stopSignal     = syscall.SIGSTOP
+	continueSignal = syscall.SIGCONT
+)
+
+func kill(pid string) error { return signalProcess(pid, syscall.SIGKILL) }
+
+func signalProcess(pid string, sig syscall.Signal) error {
 	n, err := strconv.Atoi(pid)
 	if err != nil {
 		return err
 	}
-	return syscall.Kill(n, syscall.SIGKILL)
+	return syscall.Kill(n, sig)
 }
 
 // kubectl's own commands work: client-side and server-side apply, explain, a

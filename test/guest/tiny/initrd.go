@@ -57,6 +57,7 @@ func initrd(w io.Writer, dir string, k *kernel.Kernel, busybox *debroot.Root) er
 		ocilayout.File{Path: "etc/group", Content: []byte("root:x:0:\n")},
 		ocilayout.File{Path: "etc/hosts", Content: []byte("127.0.0.1 localhost\n")},
 		ocilayout.File{Path: "sbin/guestd", Source: guestd, Mode: 0o755},
+		ocilayout.File{Path: "sbin/witness", Link: "/sbin/guestd"},
 		ocilayout.File{Path: "init", Link: "/bin/busybox"},
 	)
 	for _, dir := range []string{"dev", "proc", "sys", "run", "tmp", "root", "mnt"} {
@@ -90,20 +91,23 @@ func ownFiles() ([]ocilayout.File, error) {
 	return files, err
 }
 
-// compileGuestd makes the guest's daemon.
+// compileGuestd makes the guest's daemon, which is the witness too.
 func compileGuestd(binary string) error {
-	code, err := recipe.ReadFile("src/guestd.c")
-	if err != nil {
-		return err
+	args := []string{"-Os", "-Wall", "-Wextra", "-Werror", "-static", "-s", "-Wl,--build-id=none", "-o", binary}
+	for _, name := range []string{"guestd.c", "witness.c"} {
+		code, err := recipe.ReadFile("src/" + name)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(filepath.Dir(binary), name), code, 0o644); err != nil {
+			return err
+		}
+		args = append(args, name)
 	}
-	source := binary + ".c"
-	if err := os.WriteFile(source, code, 0o644); err != nil {
-		return err
-	}
-	cc := exec.Command("gcc", "-Os", "-Wall", "-Wextra", "-Werror", "-static", "-s", "-Wl,--build-id=none", "-o", binary, filepath.Base(source))
-	cc.Dir = filepath.Dir(source)
+	cc := exec.Command("gcc", args...)
+	cc.Dir = filepath.Dir(binary)
 	if out, err := cc.CombinedOutput(); err != nil {
-		return fmt.Errorf("compile guestd.c: %w\n%s", err, out)
+		return fmt.Errorf("compile guestd: %w\n%s", err, out)
 	}
 	return nil
 }

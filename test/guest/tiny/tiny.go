@@ -3,7 +3,9 @@
 // Package tiny builds the smallest guest: Debian's kernel and a busybox in an
 // initramfs. It boots in about two seconds under emulation and needs 128 MiB. It
 // speaks on its serial console: lines that start with SKERRY-GUEST say how far
-// the start has come, SKERRY-HB is the heartbeat, and there is a root shell.
+// the start has come, SKERRY-HB is the heartbeat, and there is a root shell. The
+// command witness in it is for tests that want to know how the guest fared: see
+// package test/witness.
 //
 // Kernel arguments: skerry.heartbeat=DEVICE|PORT|off, where DEVICE is one in /dev
 // (ttyS0 by default) and PORT a virtio-serial port's name, and

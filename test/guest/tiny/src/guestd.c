@@ -12,7 +12,8 @@
  *  - powers the machine off when the ACPI power button is pressed, unless
  *    /run/powerbutton says "ignore".
  *
- * It reads the kernel's uevents itself, so nothing has to poll.
+ * It reads the kernel's uevents itself, so nothing has to poll. Under the name
+ * witness it is the program in witness.c.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -278,7 +279,7 @@ static int uevent_socket(void)
 	return fd;
 }
 
-int main(void)
+static int guestd(void)
 {
 	struct itimerspec every = {{0, INTERVAL_NS}, {0, INTERVAL_NS}};
 	struct pollfd fds[3 + MAX_BUTTONS];
@@ -337,4 +338,13 @@ int main(void)
 				uevent(message);
 			}
 	}
+}
+
+int witness_main(int argc, char **argv);
+
+int main(int argc, char **argv)
+{
+	if (argc > 0 && !strcmp(basename(argv[0]), "witness"))
+		return witness_main(argc, argv);
+	return guestd();
 }
