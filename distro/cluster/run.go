@@ -139,9 +139,7 @@ type prepared struct {
 }
 
 func (i *instance) run(ctx context.Context) error {
-	// This file is written when all is ready: a start that was cut short before
-	// does not count.
-	made := i.cfg.data("made")
+	made := madeFile(i.cfg.DataDir)
 	_, statErr := os.Stat(made)
 	i.first = errors.Is(statErr, os.ErrNotExist)
 	setGC(startGC)
@@ -172,7 +170,7 @@ func (i *instance) run(ctx context.Context) error {
 		stopControlPlane()
 	}()
 	if i.first {
-		if err := os.WriteFile(made, nil, 0o600); err != nil {
+		if err := pki.WriteFile(made, nil, 0o600); err != nil {
 			return err
 		}
 	}

@@ -97,7 +97,7 @@ func load(dataDir string) (saved, error) {
 		return s, err
 	}
 	if err := json.Unmarshal(b, &s); err != nil {
-		return s, fmt.Errorf("read %s: %w", savedFile(dataDir), err)
+		return s, fmt.Errorf("%s, which holds the flags of the last start, is damaged: remove it and start with the same flags as before: %w", savedFile(dataDir), err)
 	}
 	return s, nil
 }
@@ -105,12 +105,17 @@ func load(dataDir string) (saved, error) {
 // Exists tells whether a cluster was ever started in a data directory. Only then
 // is what has its names the cluster's to remove.
 func Exists(dataDir string) (bool, error) {
-	_, err := os.Stat(savedFile(dataDir))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+	for _, file := range []string{savedFile(dataDir), madeFile(dataDir)} {
+		if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+			return err == nil, err
+		}
 	}
-	return err == nil, err
+	return false, nil
 }
+
+// madeFile is written when a cluster has been ready for the first time: a start
+// that was cut short before does not count.
+func madeFile(dataDir string) string { return filepath.Join(dataDir, "made") }
 
 // Load returns the configuration with which the cluster in a data directory was
 // started last, or, where none ever was, what the flags alone say.

@@ -3,6 +3,8 @@
 package pki
 
 import (
+	"bytes"
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -18,15 +20,20 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
+
+	"github.com/skerry-dev/skerry/internal/failpoint"
 )
 
 // Lifetimes. A certificate is renewed when less than a third of its life is left.
 const (
 	AuthorityLife = 10 * 365 * 24 * time.Hour
 	LeafLife      = 365 * 24 * time.Hour
-	// backdate tolerates a clock that is set back a little after boot.
-	backdate = time.Hour
+	// Backdate is how far before its making a certificate begins to be valid: a
+	// clock that ran ahead and is set right must not end it. Whoever could make
+	// use of that has the authority's key.
+	Backdate = 7 * 24 * time.Hour
 )
 
 // Authority is a certificate authority, stored as <Name>.crt and <Name>.key.
@@ -54,6 +61,16 @@ type Plan struct {
 	// SigningKey is the name of a bare key pair (<name>.key, <name>.pub), used
 	// to sign service account tokens.
 	SigningKey string
+	// LeafLife is how long a leaf is valid from its making on. Zero means LeafLife,
+	// the constant.
+	LeafLife time.Duration
+}
+
+func (p Plan) leafLife() time.Duration {
+	if p.LeafLife > 0 {
+		return p.LeafLife
+	}
+	return LeafLife
 }
 
 // Dir is a directory of certificates.
@@ -70,10 +87,21 @@ func (d Dir) Pub(name string) string { return filepath.Join(string(d), name+".pu
 
 // Ensure makes or renews at now whatever plan asks for. It returns the names of
 // what it wrote, in the plan's order. A leaf is signed anew when it is missing,
-// unreadable, near its end, or differs from the plan; its key is made anew too.
+// unreadable, near its end, not its key's, or differs from the plan; its key is
+// made anew too.
+//
+// It may be cut short anywhere, by a power cut too: each file is replaced in one
+// step and is on the disk before the next is begun, and the next Ensure finishes
+// the job.
 func (d Dir) Ensure(plan Plan, now time.Time) (changed []string, err error) {
 	if err := os.MkdirAll(string(d), 0o700); err != nil {
 		return nil, fmt.Errorf("make certificate directory: %w", err)
+	}
+	if err := syncDir(filepath.Dir(string(d))); err != nil {
+		return nil, err
+	}
+	if err := removeLeftOvers(string(d)); err != nil {
+		return nil, err
 	}
 	signers := map[string]*signer{}
 	for _, a := range plan.Authorities {
@@ -92,10 +120,10 @@ func (d Dir) Ensure(plan Plan, now time.Time) (changed []string, err error) {
 			return changed, fmt.Errorf("certificate %s: no authority %q in the plan", l.Name, l.Authority)
 		}
 		cur, err := d.read(l.Name)
-		if err == nil && Reason(cur, s.cert, l, now) == "" {
+		if err == nil && Reason(cur, s.cert, l, now) == "" && d.holdsKey(l.Name, cur) {
 			continue
 		}
-		if err := d.writeLeaf(l, s, now); err != nil {
+		if err := d.writeLeaf(l, s, plan.leafLife(), now); err != nil {
 			return changed, fmt.Errorf("certificate %s: %w", l.Name, err)
 		}
 		changed = append(changed, l.Name)
@@ -113,10 +141,26 @@ func (d Dir) Ensure(plan Plan, now time.Time) (changed []string, err error) {
 }
 
 // Due says whether a certificate is to be renewed at now: less than a third of
-// its life is left, or it is not valid yet (the clock was wrong when it was made).
+// its life since it was made is left, or it is not valid yet (the clock was wrong
+// when it was made, or is wrong now).
 func Due(cert *x509.Certificate, now time.Time) bool {
 	life := cert.NotAfter.Sub(cert.NotBefore)
+	if life > Backdate {
+		life -= Backdate
+	}
 	return now.Before(cert.NotBefore) || cert.NotAfter.Sub(now) < life/3
+}
+
+// holdsKey tells whether the key on the disk is cert's. It is not when the power
+// was cut between the writes of the two.
+func (d Dir) holdsKey(name string, cert *x509.Certificate) bool {
+	key, err := readKey(d.Key(name))
+	return err == nil && samePublic(key.Public(), cert.PublicKey)
+}
+
+func samePublic(a, b crypto.PublicKey) bool {
+	k, ok := a.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && k.Equal(b)
 }
 
 // Reason says why cert, signed by authority, cannot stay as leaf l at now. It is
@@ -170,6 +214,9 @@ func (d Dir) ensureAuthority(a Authority, now time.Time) (*signer, bool, error) 
 	cert, certErr := d.read(a.Name)
 	key, keyErr := readKey(d.Key(a.Name))
 	switch {
+	case certErr == nil && keyErr == nil && !samePublic(key.Public(), cert.PublicKey):
+		return nil, false, fmt.Errorf("%s is not the certificate of the key %s: restore both from one backup, or remove the certificate if the key is the right one",
+			d.Cert(a.Name), d.Key(a.Name))
 	case certErr == nil && keyErr == nil && !Due(cert, now):
 		return &signer{cert, key}, false, nil
 	case keyErr == nil:
@@ -183,10 +230,19 @@ func (d Dir) ensureAuthority(a Authority, now time.Time) (*signer, bool, error) 
 		if err := writeKey(d.Key(a.Name), k); err != nil {
 			return nil, false, err
 		}
+		if err := failpoint.Hit(context.Background(), "pki.authority.after-write-key"); err != nil {
+			return nil, false, err
+		}
 		key = k
 	default:
 		return nil, false, fmt.Errorf("its key cannot be read (restore it from a backup, or remove %s and %s to start a new cluster identity): %w",
 			d.Cert(a.Name), d.Key(a.Name), keyErr)
+	}
+	// A clock that is behind the last certificate's making is most likely wrong:
+	// the new one is good at both times.
+	known := now
+	if certErr == nil && made(cert).After(known) {
+		known = made(cert)
 	}
 	serial, err := newSerial()
 	if err != nil {
@@ -195,8 +251,8 @@ func (d Dir) ensureAuthority(a Authority, now time.Time) (*signer, bool, error) 
 	t := &x509.Certificate{
 		SerialNumber:          serial,
 		Subject:               pkix.Name{CommonName: a.CommonName},
-		NotBefore:             now.Add(-backdate),
-		NotAfter:              now.Add(AuthorityLife),
+		NotBefore:             now.Add(-Backdate),
+		NotAfter:              known.Add(AuthorityLife),
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
 		BasicConstraintsValid: true,
 		IsCA:                  true,
@@ -226,7 +282,10 @@ func (l Leaf) usages() []x509.ExtKeyUsage {
 	return u
 }
 
-func (d Dir) writeLeaf(l Leaf, s *signer, now time.Time) error {
+// made is when a certificate was made by this package.
+func made(cert *x509.Certificate) time.Time { return cert.NotBefore.Add(Backdate) }
+
+func (d Dir) writeLeaf(l Leaf, s *signer, life time.Duration, now time.Time) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
@@ -235,14 +294,21 @@ func (d Dir) writeLeaf(l Leaf, s *signer, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	end := now.Add(LeafLife)
+	known := now
+	if m := made(s.cert); m.After(known) {
+		known = m
+	}
+	if old, err := d.read(l.Name); err == nil && made(old).After(known) && made(old).Before(s.cert.NotAfter) {
+		known = made(old)
+	}
+	end := known.Add(life)
 	if end.After(s.cert.NotAfter) {
 		end = s.cert.NotAfter
 	}
 	t := &x509.Certificate{
 		SerialNumber:          serial,
 		Subject:               pkix.Name{CommonName: l.CommonName, Organization: l.Organization},
-		NotBefore:             now.Add(-backdate),
+		NotBefore:             now.Add(-Backdate),
 		NotAfter:              end,
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           l.usages(),
@@ -259,35 +325,44 @@ func (d Dir) writeLeaf(l Leaf, s *signer, now time.Time) error {
 	if err := writeKey(d.Key(l.Name), key); err != nil {
 		return err
 	}
+	if err := failpoint.Hit(context.Background(), "pki.leaf.after-write-key"); err != nil {
+		return err
+	}
 	return writePEM(d.Cert(l.Name), 0o644, "CERTIFICATE", der)
 }
 
 func (d Dir) ensureSigningKey(name string) (bool, error) {
 	key, err := readKey(d.Key(name))
-	made := false
-	if errors.Is(err, fs.ErrNotExist) {
-		var k *ecdsa.PrivateKey
-		if k, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
-			return false, err
-		}
-		if err = writeKey(d.Key(name), k); err != nil {
-			return false, err
-		}
-		key, made = k, true
-	}
-	if err != nil {
-		return false, err
-	}
-	if !made {
-		if _, err := os.Stat(d.Pub(name)); err == nil {
+	switch {
+	case err == nil:
+		if pub, err := os.ReadFile(d.Pub(name)); err == nil && bytes.Equal(pub, publicPEM(key)) {
 			return false, nil
 		}
+	case !errors.Is(err, fs.ErrNotExist):
+		return false, fmt.Errorf("restore it from a backup, or remove it: a new one is made then, and every token that was signed with the old one is void: %w", err)
+	default:
+		k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			return false, err
+		}
+		if err := writeKey(d.Key(name), k); err != nil {
+			return false, err
+		}
+		if err := failpoint.Hit(context.Background(), "pki.signing-key.after-write-key"); err != nil {
+			return false, err
+		}
+		key = k
 	}
+	return true, WriteFile(d.Pub(name), publicPEM(key), 0o644)
+}
+
+// publicPEM is the key's public half, nil if it has no encoding.
+func publicPEM(key crypto.Signer) []byte {
 	der, err := x509.MarshalPKIXPublicKey(key.Public())
 	if err != nil {
-		return false, err
+		return nil
 	}
-	return true, writePEM(d.Pub(name), 0o644, "PUBLIC KEY", der)
+	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
 }
 
 func (d Dir) read(name string) (*x509.Certificate, error) {
@@ -338,10 +413,12 @@ func writePEM(path string, mode os.FileMode, kind string, der []byte) error {
 	return WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), mode)
 }
 
-// WriteFile replaces path in one step, so that a reader (or a power cut) never
-// meets half a file.
+// WriteFile replaces path in one step, so that a reader never meets half a file,
+// and returns when the new one is on the disk, name and all: after a power cut
+// there is the old file or the new one.
 func WriteFile(path string, data []byte, mode os.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
 	if err != nil {
 		return err
 	}
@@ -351,7 +428,42 @@ func WriteFile(path string, data []byte, mode os.FileMode) error {
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	return os.Rename(f.Name(), path)
+	if err := failpoint.Hit(context.Background(), "pki.file.before-rename"); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+// removeLeftOvers removes what WriteFile had not renamed when it was cut short.
+func removeLeftOvers(dir string) error {
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if strings.HasPrefix(f.Name(), ".") && f.Type().IsRegular() {
+			if err := os.Remove(filepath.Join(dir, f.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// syncDir puts a directory's entries on the disk (fsync(2): a file's own fsync
+// does not do that).
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("write directory %s: %w", dir, err)
+	}
+	return nil
 }
 
 func newSerial() (*big.Int, error) {

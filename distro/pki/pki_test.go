@@ -48,9 +48,12 @@ func TestDue(t *testing.T) {
 		{"a little more than a third left", now.Add(-59 * day), now.Add(31 * day), false},
 		{"a little less than a third left", now.Add(-61 * day), now.Add(29 * day), true},
 		{"expired", now.Add(-90 * day), now.Add(-day), true},
-		{"made while the clock was ahead", now.Add(day), now.Add(90 * day), true},
+		{"made while the clock was a day ahead", now.Add(day), now.Add(90 * day), false},
+		{"made while the clock was a month ahead", now.Add(30 * day), now.Add(120 * day), true},
+		{"short-lived, new", now, now.Add(time.Minute), false},
+		{"short-lived, near its end", now.Add(-50 * time.Second), now.Add(10 * time.Second), true},
 	} {
-		if got := Due(&x509.Certificate{NotBefore: c.from, NotAfter: c.till}, now); got != c.want {
+		if got := Due(&x509.Certificate{NotBefore: c.from.Add(-Backdate), NotAfter: c.till}, now); got != c.want {
 			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
 		}
 	}
@@ -109,6 +112,14 @@ func TestEnsureRenews(t *testing.T) {
 		{name: "names in another order", plan: edit(func(p *Plan) { p.Leaves[0].DNSNames = []string{"a", "b"} }), at: now},
 		{name: "damaged leaf", plan: plan(), at: now, want: []string{"server"},
 			mess: func(t *testing.T, d Dir) { write(t, d.Cert("server"), "not a certificate") }},
+		{name: "a key without its certificate, as a power cut leaves it", plan: plan(), at: now, want: []string{"server"},
+			mess: func(t *testing.T, d Dir) { copyFile(t, d.Key("client"), d.Key("server")) }},
+		{name: "another's public key", plan: plan(), at: now, want: []string{"sa"},
+			mess: func(t *testing.T, d Dir) { write(t, d.Pub("sa"), "not a key") }},
+		{name: "a shorter life", plan: edit(func(p *Plan) { p.LeafLife = time.Hour }), at: now},
+		{name: "a clock set back by an hour", plan: plan(), at: now.Add(-time.Hour)},
+		{name: "a clock set forth by an hour", plan: plan(), at: now.Add(time.Hour)},
+		{name: "a clock that begins in 1970", plan: plan(), at: time.Unix(0, 0), want: []string{"ca", "other", "server", "client"}},
 		{name: "lost authority certificate", plan: plan(), at: now, want: []string{"ca"},
 			mess: func(t *testing.T, d Dir) { remove(t, d.Cert("ca")) }},
 		{name: "lost public key", plan: plan(), at: now, want: []string{"sa"},
@@ -192,6 +203,122 @@ func TestList(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
+}
+
+// What was signed while the clock was wrong by years is good when it is right.
+func TestSignedWithAWrongClock(t *testing.T) {
+	t.Parallel()
+	d := Dir(t.TempDir())
+	ensure(t, d, plan(), now)
+	ensure(t, d, plan(), time.Unix(3600, 0))
+	check(t, d, time.Unix(3600, 0))
+	check(t, d, now)
+	ensure(t, d, plan(), now.Add(time.Minute))
+	check(t, d, now.Add(time.Minute))
+	for name, life := range map[string]time.Duration{"ca": AuthorityLife, "server": LeafLife} {
+		c, err := d.read(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.NotAfter.Sub(now); got < life || got > life+time.Hour {
+			t.Errorf("%s is good for %s after the clock was set right, want %s", name, got, life)
+		}
+	}
+}
+
+// check verifies the leaves with their authorities and keys at a time.
+func check(t *testing.T, d Dir, at time.Time) {
+	t.Helper()
+	for leaf, authority := range map[string]string{"server": "ca", "client": "other"} {
+		ca, err := d.read(authority)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pool := x509.NewCertPool()
+		pool.AddCert(ca)
+		c, err := d.read(leaf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Verify(x509.VerifyOptions{Roots: pool, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
+			t.Errorf("%s at %s: %v", leaf, at, err)
+		}
+		if !d.holdsKey(leaf, c) {
+			t.Errorf("%s: the key is another certificate's", leaf)
+		}
+	}
+}
+
+// Whatever file a power cut has torn on a disk that lies about its writes: the
+// next start makes it anew or says what to do, and never puts another key in the
+// place of one that signed something.
+func TestTornFiles(t *testing.T) {
+	t.Parallel()
+	orig := Dir(t.TempDir())
+	ensure(t, orig, plan(), now)
+	files, err := os.ReadDir(string(orig))
+	if err != nil || len(files) != 10 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	irreplaceable := map[string]bool{"ca.key": true, "other.key": true, "sa.key": true}
+	for _, f := range files {
+		for _, size := range []int64{0, 60} {
+			d := Dir(t.TempDir())
+			for _, o := range files {
+				copyFile(t, filepath.Join(string(orig), o.Name()), filepath.Join(string(d), o.Name()))
+			}
+			torn := filepath.Join(string(d), f.Name())
+			if err := os.Truncate(torn, size); err != nil {
+				t.Fatal(err)
+			}
+			_, err := d.Ensure(plan(), now)
+			if irreplaceable[f.Name()] {
+				if err == nil || !strings.Contains(err.Error(), "from a backup") || !strings.Contains(err.Error(), torn) {
+					t.Errorf("%s cut to %d bytes: got %v, want to be told to restore it", f.Name(), size, err)
+				}
+				continue
+			}
+			if err != nil {
+				t.Errorf("%s cut to %d bytes: %v", f.Name(), size, err)
+				continue
+			}
+			check(t, d, now)
+			for key := range irreplaceable {
+				was, err1 := os.ReadFile(filepath.Join(string(orig), key))
+				is, err2 := os.ReadFile(filepath.Join(string(d), key))
+				if err1 != nil || err2 != nil || string(was) != string(is) {
+					t.Errorf("%s cut to %d bytes: %s is another one", f.Name(), size, key)
+				}
+			}
+		}
+	}
+}
+
+// The rest of a write that was cut short is not taken for anything.
+func TestLeftOverTemporaryFile(t *testing.T) {
+	t.Parallel()
+	d := Dir(t.TempDir())
+	ensure(t, d, plan(), now)
+	write(t, filepath.Join(string(d), ".server.crt.123"), "half")
+	if again := ensure(t, d, plan(), now); len(again) != 0 {
+		t.Errorf("made again: %v", again)
+	}
+	if _, err := d.List(); err != nil {
+		t.Error(err)
+	}
+	files, _ := os.ReadDir(string(d))
+	if len(files) != 10 {
+		t.Errorf("%d files, want 10 and no left-over", len(files))
+	}
+}
+
+func copyFile(t *testing.T, from, to string) {
+	t.Helper()
+	b, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, to, string(b))
 }
 
 func write(t *testing.T, path, text string) {

@@ -223,7 +223,8 @@ func unmountAll(_ context.Context, t Target) error {
 }
 
 // mountsWithin picks the mount points below dirs out of /proc/self/mountinfo's
-// text, in the order in which they were mounted.
+// text, in the order in which they were mounted. A directory that is a mount point
+// itself (a disk of its own for the data) is not the cluster's to unmount.
 func mountsWithin(mountinfo string, dirs ...string) []string {
 	var found []string
 	for _, l := range strings.Split(mountinfo, "\n") {
@@ -234,7 +235,7 @@ func mountsWithin(mountinfo string, dirs ...string) []string {
 		// Blanks and the like are octal escapes there (proc(5)).
 		point := mounts.Unescape(f[4])
 		for _, d := range dirs {
-			if within(point, d) {
+			if within(point, d) && point != strings.TrimRight(d, "/") {
 				found = append(found, point)
 				break
 			}
@@ -310,7 +311,7 @@ func removeFiles(_ context.Context, t Target) error {
 	if left := mountsWithin(string(b), t.DataDir, t.RunDir); len(left) > 0 {
 		return fmt.Errorf("still mounted: %s", strings.Join(left, ", "))
 	}
-	all := errors.Join(os.RemoveAll(t.RunDir), os.RemoveAll(t.DataDir))
+	all := errors.Join(removeTree(t.RunDir), removeTree(t.DataDir))
 	for _, d := range t.KubeletDirs {
 		all = errors.Join(all, os.RemoveAll(d))
 		_ = os.Remove(filepath.Dir(d)) // only if it is empty
@@ -327,4 +328,15 @@ func removeFiles(_ context.Context, t Target) error {
 		}
 	}
 	return all
+}
+
+// removeTree removes a directory; of one that is a mount point only what is in it.
+func removeTree(dir string) error {
+	err := os.RemoveAll(dir)
+	if errors.Is(err, unix.EBUSY) {
+		if left, readErr := os.ReadDir(dir); readErr == nil && len(left) == 0 {
+			return nil
+		}
+	}
+	return err
 }

@@ -15,6 +15,7 @@ func TestMountsWithin(t *testing.T) {
 30 1 0:5 / /var/lib/skerry/kubelet/pods/a/volumes/x rw - tmpfs tmpfs rw
 31 1 0:5 / /var/lib/skerry-other/x rw - tmpfs tmpfs rw
 32 30 0:5 / /var/lib/skerry/kubelet/pods/a/volumes/x/with\040blank rw - tmpfs tmpfs rw
+29 1 0:5 / /var/lib/skerry rw - ext4 /dev/sdb1 rw
 33 1 0:5 / /run/sk/netns/cni-1 rw - nsfs nsfs rw
 `
 	want := []string{
