@@ -18,6 +18,8 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
+
+	"github.com/skerry-dev/skerry/internal/failpoint"
 )
 
 // FieldManager owns every field that Apply writes.
@@ -80,6 +82,9 @@ func Apply(ctx context.Context, c *rest.Config, p Params) error {
 }
 
 func apply(ctx context.Context, client dynamic.Interface, o *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	if err := failpoint.Hit(ctx, "cluster.objects.before-apply"); err != nil {
+		return nil, err
+	}
 	var got *unstructured.Unstructured
 	err := untilDone(ctx, func(ctx context.Context) (bool, error) {
 		var err error

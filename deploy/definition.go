@@ -15,6 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/metadata"
+
+	"github.com/skerry-dev/skerry/internal/failpoint"
 )
 
 // AppliedAnnotation is on the CustomResourceDefinitions that Apply has written
@@ -57,6 +59,9 @@ func applyDefinition(ctx context.Context, client dynamic.Interface, meta metadat
 		return err
 	}
 	if err := waitEstablished(ctx, client, o); err != nil {
+		return err
+	}
+	if err := failpoint.Hit(ctx, "cluster.definition.before-mark"); err != nil {
 		return err
 	}
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]string{AppliedAnnotation: mark(got.GetGeneration())}}})

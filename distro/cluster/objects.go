@@ -14,6 +14,8 @@ import (
 	discoveryapply "k8s.io/client-go/applyconfigurations/discovery/v1"
 	rbacapply "k8s.io/client-go/applyconfigurations/rbac/v1"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/skerry-dev/skerry/internal/failpoint"
 )
 
 // own is how this package applies its objects.
@@ -45,6 +47,9 @@ func (c *Config) applyDNS(ctx context.Context, client kubernetes.Interface) erro
 func (c *Config) applyController(ctx context.Context, client kubernetes.Interface) error {
 	if _, err := client.CoreV1().Namespaces().Apply(ctx, coreapply.Namespace(skerryNamespace), own); err != nil {
 		return fmt.Errorf("apply namespace %s: %w", skerryNamespace, err)
+	}
+	if err := failpoint.Hit(ctx, "cluster.objects.before-endpoint"); err != nil {
+		return err
 	}
 	return applyEndpoint(ctx, client, skerryNamespace, controllerService, netip.Addr{}, c.NodeAddress(), []port{
 		{"https", corev1.ProtocolTCP, 443, c.Ports.Controller},

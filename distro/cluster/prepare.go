@@ -19,6 +19,7 @@ import (
 	"github.com/skerry-dev/skerry/distro/hostnet"
 	"github.com/skerry-dev/skerry/distro/mounts"
 	"github.com/skerry-dev/skerry/distro/pki"
+	"github.com/skerry-dev/skerry/internal/failpoint"
 )
 
 // prepareHost makes directories, mounts, cgroups and the network.
@@ -39,9 +40,15 @@ func (c *Config) prepareHost(ctx context.Context) error {
 	if err := c.ensureCgroupRoot(ctx); err != nil {
 		return fmt.Errorf("cgroup %s: %w", c.CgroupRoot, err)
 	}
+	if err := failpoint.Hit(ctx, "cluster.host.before-network"); err != nil {
+		return err
+	}
 	if err := hostnet.Ensure(ctx, hostnet.Config{
 		Bridge: c.Bridge, Address: c.BridgeAddress(), PodCIDR: c.podCIDR, ServiceCIDR: c.serviceCIDR, Open: c.bindAddress.IsValid(),
 	}); err != nil {
+		return err
+	}
+	if err := failpoint.Hit(ctx, "cluster.host.after-network"); err != nil {
 		return err
 	}
 	conf, err := cni.Render(cni.Config{Bridge: c.Bridge, PodCIDR: c.podCIDR, Gateway: c.BridgeAddress(), DataDir: c.data("cni", "networks")})

@@ -22,6 +22,7 @@ import (
 	"github.com/skerry-dev/skerry/distro/containerd"
 	"github.com/skerry-dev/skerry/distro/logfile"
 	"github.com/skerry-dev/skerry/distro/pki"
+	"github.com/skerry-dev/skerry/internal/failpoint"
 )
 
 const (
@@ -170,9 +171,15 @@ func (i *instance) run(ctx context.Context) error {
 		stopControlPlane()
 	}()
 	if i.first {
+		if err := failpoint.Hit(ctx, "cluster.start.before-made"); err != nil {
+			return err
+		}
 		if err := pki.WriteFile(made, nil, 0o600); err != nil {
 			return err
 		}
+	}
+	if err := failpoint.Hit(ctx, "cluster.start.before-ready"); err != nil {
+		return err
 	}
 	i.tell(Event{Ready: true, First: i.first, At: time.Since(i.began)})
 	go settle() // takes a while, in which a signal must not wait
@@ -202,7 +209,13 @@ func (i *instance) prepare(ctx context.Context) (p prepared, err error) {
 		if err != nil {
 			return "", err
 		}
+		if err := failpoint.Hit(ctx, "cluster.encryption.before-ensure"); err != nil {
+			return "", err
+		}
 		if p.encryption, err = c.ensureEncryption(); err != nil {
+			return "", err
+		}
+		if err := failpoint.Hit(ctx, "cluster.kubeconfigs.before-write"); err != nil {
 			return "", err
 		}
 		if err := c.writeKubeconfigs(i.dir); err != nil {
@@ -221,7 +234,8 @@ func (i *instance) prepare(ctx context.Context) (p prepared, err error) {
 	if p.loopback, err = c.listenAPI("127.0.0.1"); err != nil {
 		return p, err
 	}
-	if err = c.save(); err != nil {
+	if err = failpoint.Hit(ctx, "cluster.configuration.before-save"); err != nil {
+	} else if err = c.save(); err != nil {
 		err = fmt.Errorf("remember the configuration: %w", err)
 	} else {
 		err = i.stage("host", func() (string, error) { return c.hostSummary(), c.prepareHost(ctx) })
@@ -248,6 +262,9 @@ func (i *instance) start(ctx, workCtx context.Context, p prepared) (stop func(),
 	apiCtx, i.stopAPI = context.WithCancel(context.WithoutCancel(ctx))
 	var apiDone <-chan struct{}
 	if err := i.stage("API server", func() (string, error) {
+		if err := failpoint.Hit(ctx, "cluster.apiserver.before-start"); err != nil {
+			return "", err
+		}
 		l, err := c.apiListener(p.loopback)
 		if err != nil {
 			return "", err
@@ -258,6 +275,9 @@ func (i *instance) start(ctx, workCtx context.Context, p prepared) (stop func(),
 		defer cancel()
 		return c.server(), i.await(waitCtx, i.waitAPI)
 	}); err != nil {
+		return nil, err
+	}
+	if err := failpoint.Hit(ctx, "cluster.apiserver.after-ready"); err != nil {
 		return nil, err
 	}
 	admin, err := c.adminREST()
@@ -278,6 +298,9 @@ func (i *instance) start(ctx, workCtx context.Context, p prepared) (stop func(),
 			case <-containerdUp:
 			case <-startCtx.Done():
 				return "", context.Cause(startCtx)
+			}
+			if err := failpoint.Hit(startCtx, "cluster.kubelet.before-start"); err != nil {
+				return "", err
 			}
 			i.part(workCtx, "kubelet", func(ctx context.Context) error { return c.runKubelet(ctx, i.dir) })
 			waitCtx, cancel := context.WithTimeout(startCtx, nodeLimit)
@@ -305,6 +328,9 @@ func (i *instance) startContainerd(ctx, workCtx context.Context, p prepared, up 
 		SystemdCgroup: c.host.systemd, RestrictOOMScore: !c.host.sysResource,
 	}
 	if err := i.stage("containerd", func() (string, error) {
+		if err := failpoint.Hit(ctx, "cluster.containerd.before-start"); err != nil {
+			return "", err
+		}
 		d, err := containerd.Start(ctx, cfg, i.log)
 		if err != nil {
 			return "", err
@@ -317,6 +343,9 @@ func (i *instance) startContainerd(ctx, workCtx context.Context, p prepared, up 
 	}); err != nil {
 		return err
 	}
+	if err := failpoint.Hit(ctx, "cluster.containerd.after-start"); err != nil {
+		return err
+	}
 	close(up)
 	return i.stage("images", func() (string, error) {
 		got, err := containerd.Import(ctx, cfg, p.archives)
@@ -326,6 +355,9 @@ func (i *instance) startContainerd(ctx, workCtx context.Context, p prepared, up 
 
 func (i *instance) startEtcd(ctx context.Context) (endpoint string, closeIt func(), err error) {
 	err = i.stage("etcd", func() (string, error) {
+		if err := failpoint.Hit(ctx, "cluster.etcd.before-start"); err != nil {
+			return "", err
+		}
 		e, at, err := i.cfg.startEtcd(ctx, i.out)
 		if err != nil {
 			return "", err

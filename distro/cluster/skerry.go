@@ -21,6 +21,7 @@ import (
 
 	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
 	"github.com/skerry-dev/skerry/deploy"
+	"github.com/skerry-dev/skerry/internal/failpoint"
 	"github.com/skerry-dev/skerry/internal/manager"
 	"github.com/skerry-dev/skerry/internal/node"
 )
@@ -54,6 +55,9 @@ func (i *instance) startSkerry(startCtx, workCtx context.Context, admin *rest.Co
 	if err != nil {
 		return err
 	}
+	if err := failpoint.Hit(ctx, "cluster.objects.after-apply"); err != nil {
+		return err
+	}
 	return i.stage("Skerry", func() (string, error) {
 		if i.first {
 			if err := i.runSkerry(workCtx, launcher); err != nil {
@@ -71,6 +75,9 @@ func (i *instance) startSkerry(startCtx, workCtx context.Context, admin *rest.Co
 // runSkerry starts the controllers and the node agent.
 func (i *instance) runSkerry(ctx context.Context, launcher string) error {
 	c := i.cfg
+	if err := failpoint.Hit(ctx, "cluster.skerry.before-run"); err != nil {
+		return err
+	}
 	controllerREST, err := clientcmd.BuildConfigFromFlags("", c.kubeconfigFor(controllerCert))
 	if err != nil {
 		return err

@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/skerry-dev/skerry/internal/failpoint"
 )
 
 // Daemon is a containerd that Run keeps alive.
@@ -139,6 +141,9 @@ func (d *Daemon) start(ctx context.Context) error {
 		return fmt.Errorf("start containerd: %w", err)
 	}
 	d.child, d.adopted, d.ended = cmd, false, make(chan error, 1)
+	if err := failpoint.Hit(ctx, "cluster.containerd.after-exec"); err != nil {
+		return err
+	}
 	go func(ended chan<- error) {
 		err := cmd.Wait()
 		if err == nil {

@@ -15,6 +15,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
+
+	"github.com/skerry-dev/skerry/internal/failpoint"
 )
 
 // namespace is where the CRI plugin, and so the kubelet, keeps its images.
@@ -42,6 +44,9 @@ func Import(ctx context.Context, cfg Config, archives []Archive) (imported []str
 			return imported, fmt.Errorf("look up image %s: %w", a.Name, err)
 		case res.GetImage().GetTarget().GetDigest() == a.Digest:
 			continue
+		}
+		if err := failpoint.Hit(ctx, "cluster.images.before-import"); err != nil {
+			return imported, err
 		}
 		cmd := exec.CommandContext(ctx, filepath.Join(cfg.BinDir, "ctr"), "--address", cfg.Socket, "--namespace", namespace, "images", "import", a.Path)
 		if out, err := cmd.CombinedOutput(); err != nil {

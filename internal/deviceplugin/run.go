@@ -17,6 +17,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	api "k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1"
+
+	"github.com/skerry-dev/skerry/internal/failpoint"
 )
 
 const (
@@ -221,6 +223,9 @@ func (p *plugin) is(mine os.FileInfo) bool {
 }
 
 func (p *plugin) register(ctx context.Context) error {
+	if err := failpoint.Hit(ctx, "agent.devices.before-register"); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, registerTimeout)
 	defer cancel()
 	conn, err := grpc.NewClient("unix://"+p.kubelet(), grpc.WithTransportCredentials(insecure.NewCredentials()))

@@ -4,6 +4,7 @@ package launcher
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/skerry-dev/skerry/internal/contract"
+	"github.com/skerry-dev/skerry/internal/failpoint"
 	"github.com/skerry-dev/skerry/internal/qcow2"
 )
 
@@ -26,7 +28,7 @@ const maxMachineFile = 4 << 20
 const maxCopy = 64 << 20
 
 // prepare makes everything that machine.json names.
-func prepare(c Config) ([]tap, contract.Machine, error) {
+func prepare(ctx context.Context, c Config) ([]tap, contract.Machine, error) {
 	m, err := readMachine(c)
 	if err != nil {
 		return nil, m, err
@@ -37,14 +39,17 @@ func prepare(c Config) ([]tap, contract.Machine, error) {
 		}
 	}
 	for _, d := range m.Disks {
-		if err := makeDisk(c, d); err != nil {
+		if err := makeDisk(ctx, c, d); err != nil {
 			return nil, m, fmt.Errorf("disk %s: %w", filepath.Base(d.Path), err)
 		}
 	}
 	for _, f := range m.Copies {
-		if err := makeCopy(c, f); err != nil {
+		if err := makeCopy(ctx, c, f); err != nil {
 			return nil, m, fmt.Errorf("copy %s to %s: %w", f.From, f.To, err)
 		}
+	}
+	if err := failpoint.Hit(ctx, "launcher.taps.before-open"); err != nil {
+		return nil, m, err
 	}
 	taps, err := openTaps(c.TunDevice, m.Taps)
 	return taps, m, err
@@ -115,7 +120,7 @@ func inDisks(c Config, path string) error {
 
 // makeDisk makes a qcow2 file unless it is there: after a restart of the container
 // the guest's data must still be in it.
-func makeDisk(c Config, d contract.Disk) error {
+func makeDisk(ctx context.Context, c Config, d contract.Disk) error {
 	if err := inDisks(c, d.Path); err != nil {
 		return err
 	}
@@ -133,11 +138,14 @@ func makeDisk(c Config, d contract.Disk) error {
 			return fmt.Errorf("size of %d bytes is smaller than the image's %d", image.Size, info.Size)
 		}
 	}
+	if err := failpoint.Hit(ctx, "launcher.disk.before-make"); err != nil {
+		return err
+	}
 	head, length, err := image.Encode()
 	if err != nil {
 		return err
 	}
-	return whole(d.Path, func(f *os.File) error {
+	return whole(ctx, d.Path, func(f *os.File) error {
 		if _, err := f.Write(head); err != nil {
 			return err
 		}
@@ -146,7 +154,7 @@ func makeDisk(c Config, d contract.Disk) error {
 }
 
 // makeCopy copies a file of the launcher image unless the copy is there.
-func makeCopy(c Config, k contract.Copy) error {
+func makeCopy(ctx context.Context, c Config, k contract.Copy) error {
 	if err := inDisks(c, k.To); err != nil {
 		return err
 	}
@@ -158,7 +166,7 @@ func makeCopy(c Config, k contract.Copy) error {
 		return err
 	}
 	defer from.Close()
-	return whole(k.To, func(f *os.File) error {
+	return whole(ctx, k.To, func(f *os.File) error {
 		n, err := io.Copy(f, io.LimitReader(from, maxCopy+1))
 		if err == nil && n > maxCopy {
 			err = fmt.Errorf("larger than %d bytes", maxCopy)
@@ -170,7 +178,7 @@ func makeCopy(c Config, k contract.Copy) error {
 // whole makes a file that nobody ever sees half written: it gets its name when it
 // is complete. One that exists is left alone. Nothing is flushed to the disk:
 // these files do not outlive the node's boot.
-func whole(path string, fill func(*os.File) error) error {
+func whole(ctx context.Context, path string, fill func(*os.File) error) error {
 	if st, err := os.Lstat(path); err == nil {
 		if !st.Mode().IsRegular() {
 			return fmt.Errorf("%s exists and is not a regular file", path)
@@ -191,6 +199,9 @@ func whole(path string, fill func(*os.File) error) error {
 	err = fill(f)
 	if cerr := f.Close(); err == nil {
 		err = cerr
+	}
+	if err == nil {
+		err = failpoint.Hit(ctx, "launcher.disk.before-rename")
 	}
 	if err == nil {
 		err = os.Rename(tmp, path)

@@ -3,6 +3,7 @@
 package launcher
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/skerry-dev/skerry/internal/contract"
+	"github.com/skerry-dev/skerry/internal/failpoint"
 )
 
 // maxTerminationLog is as much as the kubelet reads.
@@ -56,6 +58,10 @@ func writeExisting(file, text string) error {
 }
 
 func run(c Config) error {
+	ctx := context.Background() // it has no end but this process's
+	if err := failpoint.Hit(ctx, "launcher.run.before-listen"); err != nil {
+		return err
+	}
 	// Sockets and logs that QEMU makes are for the pod's user and root only.
 	unix.Umask(0o077)
 	socket := filepath.Join(c.RunDir, contract.LauncherSocket)
@@ -74,7 +80,10 @@ func run(c Config) error {
 	} else if err != nil {
 		return err
 	}
-	taps, m, err := prepare(c)
+	if err := failpoint.Hit(ctx, "launcher.run.before-prepare"); err != nil {
+		return err
+	}
+	taps, m, err := prepare(ctx, c)
 	if conn >= 0 {
 		result := contract.Result{}
 		if err != nil {
@@ -86,8 +95,14 @@ func run(c Config) error {
 	if err != nil {
 		return err
 	}
+	if err := failpoint.Hit(ctx, "launcher.run.after-result"); err != nil {
+		return err
+	}
 	// Whoever comes from now on shall find QEMU's sockets only.
 	_ = os.Remove(socket)
+	if err := failpoint.Hit(ctx, "launcher.run.before-exec"); err != nil {
+		return err
+	}
 	if m.Next != "" {
 		return become(contract.QEMUCommand(m.Next, m.Argv), contract.ImageEnv(m.Next), taps)
 	}

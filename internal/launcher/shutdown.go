@@ -3,6 +3,7 @@
 package launcher
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/skerry-dev/skerry/internal/contract"
+	"github.com/skerry-dev/skerry/internal/failpoint"
 )
 
 const (
@@ -28,6 +30,10 @@ const (
 // told to end. (QEMU is the container's first process: in a pod its end is this
 // process's end as well.)
 func Shutdown(c Config, grace time.Duration) error {
+	ctx := context.Background() // the deadline is the end
+	if err := failpoint.Hit(ctx, "launcher.shutdown.before-look"); err != nil {
+		return err
+	}
 	deadline := time.Now().Add(grace)
 	pid, err := unix.PidfdOpen(c.PID, 0)
 	if errors.Is(err, unix.ESRCH) {
@@ -44,7 +50,10 @@ func Shutdown(c Config, grace time.Duration) error {
 		}
 		mon, cerr := dialMonitor(filepath.Join(c.RunDir, contract.ShutdownQMPSocket), c.Patience)
 		if cerr == nil {
-			err := mon.powerOff(deadline)
+			err := failpoint.Hit(ctx, "launcher.shutdown.before-power-off")
+			if err == nil {
+				err = mon.powerOff(deadline)
+			}
 			mon.close()
 			// The monitor closes while QEMU ends.
 			if ended, perr := endsWithin(pid, c.Patience); perr != nil || ended {

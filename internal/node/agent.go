@@ -15,6 +15,7 @@ import (
 
 	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
 	"github.com/skerry-dev/skerry/internal/console"
+	"github.com/skerry-dev/skerry/internal/failpoint"
 	"github.com/skerry-dev/skerry/internal/machine"
 	"github.com/skerry-dev/skerry/internal/podfs"
 )
@@ -110,11 +111,14 @@ func defaultTimes() times {
 	}
 }
 
-func (a *agent) step(name string) error {
-	if a.failpoint == nil {
-		return nil
+// step is a failpoint, which unit tests reach in every build.
+func (a *agent) step(ctx context.Context, name string) error {
+	if a.failpoint != nil {
+		if err := a.failpoint(name); err != nil {
+			return err
+		}
 	}
-	return a.failpoint(name)
+	return failpoint.Hit(ctx, name)
 }
 
 // guestOf returns the guest of an instance, or nil.

@@ -127,7 +127,11 @@ func TestStart(t *testing.T) {
 // started once; and a step that fails without a crash is tried again.
 func TestKillAnywhere(t *testing.T) {
 	t.Parallel()
-	steps := []string{"hello", "network", "cloudinit", "machine.json", "start", "result", "monitor", "refresh", "status", "adopt"}
+	steps := []string{
+		"agent.start.before-hello", "agent.network.before-setup", "agent.network.after-setup", "agent.machine.before-seeds", "agent.machine.before-json",
+		"agent.machine.after-json", "agent.start.before-word", "agent.start.before-result", "agent.start.before-monitor", "agent.monitor.before-refresh",
+		"agent.status.before-write", "agent.status.after-write", "agent.adopt.before-network",
+	}
 	for _, step := range steps {
 		for _, crash := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s crash=%v", step, crash), func(t *testing.T) {
@@ -136,7 +140,7 @@ func TestKillAnywhere(t *testing.T) {
 				p := w.addPod(testPod)
 				hit := make(chan struct{})
 				left := 2
-				if step == "result" || step == "monitor" {
+				if step == "agent.start.before-result" || step == "agent.start.before-monitor" {
 					left = 1 // the machine runs then: the next agent, or attempt, adopts it
 				}
 				w.fail = func(s string) error {
@@ -156,7 +160,7 @@ func TestKillAnywhere(t *testing.T) {
 				}
 				w.start()
 				p.boot()
-				if step == "adopt" {
+				if step == "agent.adopt.before-network" {
 					// A new agent for a running machine.
 					w.until("phase Running", running)
 					w.crash()

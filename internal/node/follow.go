@@ -71,7 +71,7 @@ func (g *guest) clearMonitorProblem() {
 
 // refresh asks QEMU for all that the status shows.
 func (g *guest) refresh(ctx context.Context, client *qmp.Client) error {
-	if err := g.step("refresh"); err != nil {
+	if err := g.step(ctx, "agent.monitor.before-refresh"); err != nil {
 		return err
 	}
 	run, err := client.QueryStatus(ctx)

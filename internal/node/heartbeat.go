@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
+	"github.com/skerry-dev/skerry/internal/failpoint"
 	"github.com/skerry-dev/skerry/internal/hostinfo"
 	"github.com/skerry-dev/skerry/internal/machine"
 )
@@ -115,6 +116,9 @@ func (h *heart) beat(ctx context.Context) error {
 		if err := h.client.Status().Patch(ctx, target, client.RawPatch(types.StrategicMergePatchType, patch)); err != nil {
 			return fmt.Errorf("set condition %s of node %s: %w", NodeCondition, h.node, err)
 		}
+	}
+	if err := failpoint.Hit(ctx, "agent.node.before-heartbeat"); err != nil {
+		return err
 	}
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
 		"labels": map[string]string{

@@ -107,7 +107,7 @@ func (r *reconciler) report(ctx context.Context, g *guest, cached *v1.VirtualMac
 			return reconcile.Result{RequeueAfter: wait}, nil
 		}
 	}
-	if err := r.step("status"); err != nil {
+	if err := r.step(ctx, "agent.status.before-write"); err != nil {
 		return reconcile.Result{}, err
 	}
 	written := want.DeepCopy()
@@ -120,6 +120,9 @@ func (r *reconciler) report(ctx context.Context, g *guest, cached *v1.VirtualMac
 		return reconcile.Result{}, nil
 	case err != nil:
 		return reconcile.Result{}, fmt.Errorf("write status: %w", err)
+	}
+	if err := r.step(ctx, "agent.status.after-write"); err != nil {
+		return reconcile.Result{}, err
 	}
 	w.last, w.overVersion, w.at = written, cached.ResourceVersion, now
 	for _, h := range happenings(&base.Status, &want.Status) {

@@ -73,7 +73,7 @@ func (g *guest) start(ctx context.Context, c *contact) error {
 // adopt takes over a machine that runs. What fails here is tried again while the
 // machine is followed: it runs, with or without the agent.
 func (g *guest) adopt(ctx context.Context, c *contact) error {
-	if err := g.step("adopt"); err != nil {
+	if err := g.step(ctx, "agent.adopt.before-network"); err != nil {
 		return failed(problemMonitor, "%w", err)
 	}
 	vmi, version := g.instance(), c.client.Version().String()
@@ -115,7 +115,7 @@ func (g *guest) adopt(ctx context.Context, c *contact) error {
 // hello reads the launcher's greeting.
 func (g *guest) hello(ctx context.Context, conn net.Conn, lines *bufio.Reader) (contract.Hello, error) {
 	var h contract.Hello
-	if err := g.step("hello"); err != nil {
+	if err := g.step(ctx, "agent.start.before-hello"); err != nil {
 		return h, failed(problemLauncher, "%w", err)
 	}
 	if err := readLine(ctx, conn, lines, g.times.hello, &h); err != nil {
@@ -134,7 +134,7 @@ type connected struct {
 }
 
 func (g *guest) connectNetwork(ctx context.Context, p process, vmi *v1.VirtualMachineInstance) (connected, error) {
-	if err := g.step("network"); err != nil {
+	if err := g.step(ctx, "agent.network.before-setup"); err != nil {
 		return connected{}, failed(problemNetwork, "%w", err)
 	}
 	c, err := networkConfig(vmi)
@@ -156,6 +156,9 @@ func (g *guest) connectNetwork(ctx context.Context, p process, vmi *v1.VirtualMa
 	conf, err := p.ReadInRoot("/etc/resolv.conf", dhcp.MaxResolvConf)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return connected{}, failed(problemNetwork, "read the pod's DNS settings: %w", err)
+	}
+	if err := g.step(ctx, "agent.network.after-setup"); err != nil {
+		return connected{}, failed(problemNetwork, "%w", err)
 	}
 	return connected{attached, dhcp.ParseResolvConf(conf)}, nil
 }
@@ -232,7 +235,7 @@ func (g *guest) setShape(m machine.Machine, vmi *v1.VirtualMachineInstance, qemu
 
 // writeVolume fills the pod's machine volume, machine.json last.
 func (g *guest) writeVolume(vmi *v1.VirtualMachineInstance, m machine.Machine, net connected) error {
-	if err := g.step("cloudinit"); err != nil {
+	if err := g.step(g.ctx, "agent.machine.before-seeds"); err != nil {
 		return failed(problemCloudInit, "%w", err)
 	}
 	pod, err := podfs.OpenPod(g.kubeletRoot, g.podUID)
@@ -248,7 +251,7 @@ func (g *guest) writeVolume(vmi *v1.VirtualMachineInstance, m machine.Machine, n
 	if err := g.writeSeeds(pod, dir, vmi, net); err != nil {
 		return failed(problemCloudInit, "%w", err)
 	}
-	if err := g.step("machine.json"); err != nil {
+	if err := g.step(g.ctx, "agent.machine.before-json"); err != nil {
 		return failed(problemLauncher, "%w", err)
 	}
 	b, err := json.Marshal(m.Contract())
@@ -258,13 +261,16 @@ func (g *guest) writeVolume(vmi *v1.VirtualMachineInstance, m machine.Machine, n
 	if err := dir.WriteFile(contract.MachineFile, b, g.owner); err != nil {
 		return failed(problemLauncher, "%w", err)
 	}
+	if err := g.step(g.ctx, "agent.machine.after-json"); err != nil {
+		return failed(problemLauncher, "%w", err)
+	}
 	return nil
 }
 
 // letGo tells the launcher to start and hears whether it is about to. What it says
 // last is heard also when it has ended by then.
 func (g *guest) letGo(conn net.Conn, lines *bufio.Reader) error {
-	if err := g.step("start"); err != nil {
+	if err := g.step(g.ctx, "agent.start.before-word"); err != nil {
 		return failed(problemLauncher, "%w", err)
 	}
 	b, err := json.Marshal(contract.Start{Start: true})
@@ -277,7 +283,7 @@ func (g *guest) letGo(conn net.Conn, lines *bufio.Reader) error {
 	if _, err := conn.Write(append(b, '\n')); err != nil {
 		return failed(problemLauncher, "tell the launcher to start: %w", err)
 	}
-	if err := g.step("result"); err != nil {
+	if err := g.step(g.ctx, "agent.start.before-result"); err != nil {
 		return failed(problemLauncher, "%w", err)
 	}
 	var r contract.Result
@@ -292,7 +298,7 @@ func (g *guest) letGo(conn net.Conn, lines *bufio.Reader) error {
 
 // awaitMonitor connects to QEMU's monitor once it is there.
 func (g *guest) awaitMonitor(ctx context.Context, c *contact) error {
-	if err := g.step("monitor"); err != nil {
+	if err := g.step(ctx, "agent.start.before-monitor"); err != nil {
 		return failed(problemMonitor, "%w", err)
 	}
 	client, err := g.reconnect(ctx, 2*time.Millisecond)

@@ -15,6 +15,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/skerry-dev/skerry/internal/failpoint"
 )
 
 // setup is one call of Setup, on a thread that is in the pod's namespace.
@@ -49,6 +51,9 @@ func (s *setup) change(what string, f func() error) error {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	if err := beforeChange(what); err != nil {
+		return err
+	}
+	if err := failpoint.Hit(s.ctx, "agent.network.before-change"); err != nil {
 		return err
 	}
 	if err := f(); err != nil {

@@ -25,6 +25,7 @@ import (
 
 	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
 	"github.com/skerry-dev/skerry/internal/controller/written"
+	"github.com/skerry-dev/skerry/internal/failpoint"
 )
 
 // Recorder tells Events (k8s.io/client-go/tools/events).
@@ -144,8 +145,14 @@ func (r *Reconciler) apply(ctx context.Context, in Input, plan Plan, cached stri
 	if !equality.Semantic.DeepEqual(stored.ObjectMeta, want.ObjectMeta) || !equality.Semantic.DeepEqual(stored.Spec, want.Spec) {
 		next := want.DeepCopy()
 		next.Status = *stored.Status.DeepCopy()
+		if err := failpoint.Hit(ctx, "controller.vm.before-write-spec"); err != nil {
+			return reconcile.Result{}, err
+		}
 		if err := r.Client.Patch(ctx, next, client.MergeFromWithOptions(stored, client.MergeFromWithOptimisticLock{})); err != nil {
 			return again(err)
+		}
+		if err := failpoint.Hit(ctx, "controller.vm.after-write-spec"); err != nil {
+			return reconcile.Result{}, err
 		}
 		r.last.Wrote(cached, next)
 		if next.DeletionTimestamp != nil && len(next.Finalizers) == 0 {
@@ -159,11 +166,17 @@ func (r *Reconciler) apply(ctx context.Context, in Input, plan Plan, cached stri
 	if !equality.Semantic.DeepEqual(stored.Status, want.Status) {
 		next := stored.DeepCopy()
 		next.Status = want.Status
+		if err := failpoint.Hit(ctx, "controller.vm.before-write-status"); err != nil {
+			return reconcile.Result{}, err
+		}
 		if err := r.Client.Status().Patch(ctx, next, client.MergeFromWithOptions(stored, client.MergeFromWithOptimisticLock{})); err != nil {
 			if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 				return again(err)
 			}
 			return reconcile.Result{}, errors.Join(failed, fmt.Errorf("write status: %w", err))
+		}
+		if err := failpoint.Hit(ctx, "controller.vm.after-write-status"); err != nil {
+			return reconcile.Result{}, err
 		}
 		r.last.Wrote(cached, next)
 	}
@@ -182,8 +195,14 @@ func (r *Reconciler) apply(ctx context.Context, in Input, plan Plan, cached stri
 }
 
 func (r *Reconciler) create(ctx context.Context, vm *v1.VirtualMachine, vmi *v1.VirtualMachineInstance) error {
+	if err := failpoint.Hit(ctx, "controller.vm.before-create-instance"); err != nil {
+		return err
+	}
 	if err := r.Client.Create(ctx, vmi); err != nil {
 		return fmt.Errorf("create instance %s: %w", vmi.Name, err)
+	}
+	if err := failpoint.Hit(ctx, "controller.vm.after-create-instance"); err != nil {
+		return err
 	}
 	r.event(vm, vmi, corev1.EventTypeNormal, EventCreated, "CreateInstance",
 		"Started the virtual machine by creating the new virtual machine instance "+vmi.Name)
@@ -197,6 +216,9 @@ func (r *Reconciler) delete(ctx context.Context, vm *v1.VirtualMachine, d *Delet
 	if r.deleted.Done(client.ObjectKeyFromObject(vm), this) {
 		return nil
 	}
+	if err := failpoint.Hit(ctx, "controller.vm.before-delete-instance"); err != nil {
+		return err
+	}
 	err := r.Client.Delete(ctx, vmi, client.Preconditions{UID: &d.UID})
 	switch {
 	case apierrors.IsNotFound(err) || apierrors.IsConflict(err): // gone; another may have its name
@@ -204,6 +226,9 @@ func (r *Reconciler) delete(ctx context.Context, vm *v1.VirtualMachine, d *Delet
 	case err != nil:
 		err = fmt.Errorf("delete instance %s: %w", d.Name, err)
 		r.event(vm, nil, corev1.EventTypeWarning, ReasonFailedDelete, "DeleteInstance", err.Error())
+		return err
+	}
+	if err := failpoint.Hit(ctx, "controller.vm.after-delete-instance"); err != nil {
 		return err
 	}
 	r.deleted.Note(client.ObjectKeyFromObject(vm), this)

@@ -22,6 +22,7 @@ import (
 
 	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
 	"github.com/skerry-dev/skerry/internal/controller/written"
+	"github.com/skerry-dev/skerry/internal/failpoint"
 	"github.com/skerry-dev/skerry/internal/podtemplate"
 )
 
@@ -120,6 +121,9 @@ func (r *Reconciler) apply(ctx context.Context, in Input, plan Plan, cached stri
 	}
 	if !equality.Semantic.DeepEqual(in.VMI, plan.VMI) {
 		base := client.MergeFromWithOptions(in.VMI, client.MergeFromWithOptimisticLock{})
+		if err := failpoint.Hit(ctx, "controller.vmi.before-write-status"); err != nil {
+			return reconcile.Result{}, err
+		}
 		next := plan.VMI.DeepCopy()
 		err := r.Client.Patch(ctx, next, base)
 		switch {
@@ -129,6 +133,9 @@ func (r *Reconciler) apply(ctx context.Context, in Input, plan Plan, cached stri
 			return reconcile.Result{}, nil
 		case err != nil:
 			return reconcile.Result{}, errors.Join(failed, fmt.Errorf("write status: %w", err))
+		}
+		if err := failpoint.Hit(ctx, "controller.vmi.after-write-status"); err != nil {
+			return reconcile.Result{}, err
 		}
 		r.last.Wrote(cached, next)
 		r.logChange(in.VMI, plan.VMI)
@@ -172,9 +179,15 @@ func (r *Reconciler) create(ctx context.Context, in Input, plan *Plan) error {
 		fail(err)
 		return nil
 	}
+	if err := failpoint.Hit(ctx, "controller.vmi.before-create-pod"); err != nil {
+		return err
+	}
 	err = r.Client.Create(ctx, pod)
 	switch {
 	case err == nil:
+		if err := failpoint.Hit(ctx, "controller.vmi.after-create-pod"); err != nil {
+			return err
+		}
 		r.Events.Eventf(vmi, pod, corev1.EventTypeNormal, EventCreated, "CreatePod", "Created virtual machine pod %s", pod.Name)
 		r.Log.Info("created pod", "namespace", vmi.Namespace, "vm", vmi.Name, "uid", vmi.UID, "pod", pod.Name, "kvm", in.Nodes.KVM)
 		return nil
@@ -205,6 +218,9 @@ func (r *Reconciler) setPodCondition(ctx context.Context, pod *corev1.Pod, c *co
 	if err != nil {
 		return fmt.Errorf("encode condition %s: %w", c.Type, err)
 	}
+	if err := failpoint.Hit(ctx, "controller.vmi.before-write-gate"); err != nil {
+		return err
+	}
 	target := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}}
 	err = r.Client.Status().Patch(ctx, target, client.RawPatch(types.StrategicMergePatchType, patch))
 	if client.IgnoreNotFound(err) != nil {
@@ -219,6 +235,9 @@ func (r *Reconciler) delete(ctx context.Context, vmi *v1.VirtualMachineInstance,
 	if r.deleted.Done(client.ObjectKeyFromObject(vmi), this) {
 		return nil
 	}
+	if err := failpoint.Hit(ctx, "controller.vmi.before-delete-pod"); err != nil {
+		return err
+	}
 	err := r.Client.Delete(ctx, pod, client.GracePeriodSeconds(d.Grace), client.Preconditions{UID: &d.UID})
 	switch {
 	case apierrors.IsNotFound(err) || apierrors.IsConflict(err): // gone; another may have its name
@@ -226,6 +245,9 @@ func (r *Reconciler) delete(ctx context.Context, vmi *v1.VirtualMachineInstance,
 	case err != nil:
 		err = fmt.Errorf("delete pod %s: %w", d.Name, err)
 		r.Events.Eventf(vmi, nil, corev1.EventTypeWarning, EventFailedDelete, "DeletePod", "%s", printable(err.Error()))
+		return err
+	}
+	if err := failpoint.Hit(ctx, "controller.vmi.after-delete-pod"); err != nil {
 		return err
 	}
 	r.deleted.Note(client.ObjectKeyFromObject(vmi), this)

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package source finds the failpoints in Skerry's source: the calls of
-// failpoint.Hit with a literal name are the one register of them.
+// failpoint.Hit with a literal name, or of a method "step" that passes the name
+// on to it, are the one register of them.
 //
 // It must never be linked into a program.
 package source
@@ -80,9 +81,6 @@ func Find(root string) ([]Point, error) {
 		if err != nil {
 			return err
 		}
-		if !strings.Contains(string(src), "internal/failpoint\"") {
-			return nil
-		}
 		found, err := inFile(rel, src)
 		points = append(points, found...)
 		return err
@@ -91,7 +89,7 @@ func Find(root string) ([]Point, error) {
 	return points, err
 }
 
-// inFile finds the points in a file that imports package failpoint.
+// inFile finds the points in a file.
 func inFile(name string, src []byte) ([]Point, error) {
 	set := token.NewFileSet()
 	file, err := parser.ParseFile(set, name, src, parser.SkipObjectResolution)
@@ -105,7 +103,8 @@ func inFile(name string, src []byte) ([]Point, error) {
 		case *ast.FuncDecl:
 			function = n.Name.Name
 		case *ast.CallExpr:
-			if !isHit(n) {
+			hit, step := called(n)
+			if !step && (!hit || function == "step") {
 				return true
 			}
 			at := set.Position(n.Pos())
@@ -114,6 +113,9 @@ func inFile(name string, src []byte) ([]Point, error) {
 				if lit, ok := n.Args[1].(*ast.BasicLit); ok && lit.Kind == token.STRING {
 					text, _ = strconv.Unquote(lit.Value)
 				}
+			}
+			if text == "" && step {
+				return true // another kind of step
 			}
 			if text == "" {
 				err = fmt.Errorf("%s:%d: the name of a failpoint must be a literal: it is found by reading the source", name, at.Line)
@@ -126,11 +128,14 @@ func inFile(name string, src []byte) ([]Point, error) {
 	return points, err
 }
 
-func isHit(c *ast.CallExpr) bool {
+// called tells whether the call is one of failpoint.Hit, or of a method that
+// takes a context and a step's name.
+func called(c *ast.CallExpr) (hit, step bool) {
 	f, ok := c.Fun.(*ast.SelectorExpr)
-	if !ok || f.Sel.Name != "Hit" {
-		return false
+	if !ok {
+		return false, false
 	}
-	pkg, ok := f.X.(*ast.Ident)
-	return ok && pkg.Name == "failpoint"
+	x, ok := f.X.(*ast.Ident)
+	hit = ok && x.Name == "failpoint" && f.Sel.Name == "Hit"
+	return hit, f.Sel.Name == "step" && len(c.Args) == 2
 }
