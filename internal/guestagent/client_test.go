@@ -210,3 +210,43 @@ func FuzzAnswers(f *testing.F) {
 		}
 	})
 }
+
+// What is offline is taken online; what the guest has already is left alone.
+func TestOnline(t *testing.T) {
+	t.Parallel()
+	c := dial(t, "", map[string]string{
+		"guest-get-vcpus":             `{"return": [{"logical-id": 0, "online": true, "can-offline": false}, {"logical-id": 1, "online": false, "can-offline": true}, {"logical-id": 2, "online": false, "can-offline": true}]}` + "\n",
+		"guest-set-vcpus":             `{"return": 1}` + "\n",
+		"guest-get-memory-block-info": `{"return": {"size": 134217728}}` + "\n",
+		"guest-get-memory-blocks":     `{"return": [{"phys-index": 0, "online": true, "can-offline": true}, {"phys-index": 32, "online": false, "can-offline": true}, {"phys-index": 33, "online": false}]}` + "\n",
+		"guest-set-memory-blocks":     `{"return": [{"phys-index": 32, "response": "success"}, {"phys-index": 33, "response": "operation-failed", "error-code": 22}]}` + "\n",
+	})
+	if n, err := c.OnlineVCPUs(t.Context()); err != nil || n != 2 {
+		t.Errorf("vCPUs online: %d, %v; want 2", n, err)
+	}
+	b, err := c.OnlineMemory(t.Context())
+	if want := (Blocks{Size: 128 << 20, Online: 2, Offline: 1}); err != nil || b != want {
+		t.Errorf("memory blocks: %+v, %v; want %+v", b, err, want)
+	}
+}
+
+// A guest's nonsense is an error, not a size.
+func TestOnlineHostile(t *testing.T) {
+	t.Parallel()
+	for name, answers := range map[string]map[string]string{
+		"negative": {"guest-get-memory-block-info": `{"return": {"size": -1}}`, "guest-get-memory-blocks": `{"return": []}`},
+		"more results": {"guest-get-memory-block-info": `{"return": {"size": 1048576}}`, "guest-get-memory-blocks": `{"return": [{"phys-index": 1}]}`,
+			"guest-set-memory-blocks": `{"return": [{"response": "success"}, {"response": "success"}]}`},
+	} {
+		for k := range answers {
+			answers[k] += "\n"
+		}
+		if b, err := dial(t, "", answers).OnlineMemory(t.Context()); err == nil {
+			t.Errorf("%s: %+v was believed", name, b)
+		}
+	}
+	c := dial(t, "", map[string]string{"guest-get-vcpus": `{"return": [{"logical-id": 1}]}` + "\n", "guest-set-vcpus": `{"return": 7}` + "\n"})
+	if n, err := c.OnlineVCPUs(t.Context()); err == nil {
+		t.Errorf("%d vCPUs were believed", n)
+	}
+}

@@ -5,6 +5,9 @@
 // and size, cut to a fixed number of entries with short printable texts, and
 // never more than a claim of the guest about itself.
 //
+// Beside that it has the guest take plugged vCPUs and memory into use, which some
+// guests do not by themselves.
+//
 // It must never run commands or touch files in the guest, and must never decide
 // anything by what the guest says.
 //
