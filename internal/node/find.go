@@ -76,6 +76,9 @@ func (g *guest) connect(ctx context.Context, socket string) (net.Conn, process, 
 	return g.dial(ctx, dir, socket, g.podUID)
 }
 
+// hintBurst is how many hints of a change in the pod's directory are followed at once.
+const hintBurst = 100
+
 // find waits until the launcher or QEMU can be reached. The directory comes into
 // being while it waits, and a tmpfs is mounted over it, so that it is opened anew
 // for each look; the kubelet's word that the container runs would come a second
@@ -83,6 +86,7 @@ func (g *guest) connect(ctx context.Context, socket string) (net.Conn, process, 
 func (g *guest) find() (*contact, error) {
 	look := backoff{first: g.times.look[0], max: g.times.look[1]}
 	since := g.now()
+	var hints bucket
 	for {
 		c, watch, err := g.look()
 		if c != nil || err != nil {
@@ -92,7 +96,9 @@ func (g *guest) find() (*contact, error) {
 			return c, err
 		}
 		var hint <-chan struct{}
-		if watch != nil {
+		// The first hints count at once; whoever makes files all day gets no more
+		// than a look each interval.
+		if watch != nil && hints.take(g.now(), hintBurst, g.times.look[0]) == 0 {
 			hint = watch.C
 		}
 		// Look often in the first minute: somebody waits for the machine.

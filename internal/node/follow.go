@@ -22,6 +22,15 @@ const (
 	agentPort    = "channel0"
 )
 
+// A monitor that is lost is connected anew: so many times at once, and then one
+// more each interval.
+const (
+	lostBurst    = 10
+	lostInterval = 10 * time.Second
+)
+
+var errMonitorEnds = errors.New("the monitor ends each time it is reached")
+
 // drainLimit is how long the last events may take to arrive once the process has ended.
 const drainLimit = 200 * time.Millisecond
 
@@ -35,14 +44,22 @@ func (g *guest) follow(ctx context.Context, c *contact) {
 	}()
 	var end ending
 	wait := backoff{first: g.times.retry[0], max: g.times.retry[1]}
+	// QEMU's monitor ends with QEMU, or when it is renewed. One that ends each time
+	// it is reached is not QEMU's.
+	var lost bucket
 	for ctx.Err() == nil {
-		if err := g.refresh(ctx, c.client); err == nil {
+		err := g.refresh(ctx, c.client)
+		if err == nil {
 			wait.reset()
 			g.setClient(c.client)
 			g.clearMonitorProblem()
 			g.pump(ctx, c.client, &end)
 			g.setClient(nil)
-		} else if ctx.Err() == nil {
+			if lost.take(g.now(), lostBurst, lostInterval) > 0 {
+				err = errMonitorEnds
+			}
+		}
+		if err != nil && ctx.Err() == nil {
 			g.log.Warn("monitor of a running machine", "error", err)
 			select {
 			case <-ctx.Done():

@@ -34,6 +34,13 @@ const (
 	quietInterval = 30 * time.Second
 )
 
+// One that should be seen at once (paused, a problem) is a user's doing or QEMU's,
+// but whoever has broken out of the guest speaks in QEMU's place.
+const (
+	urgentBurst    = 20
+	urgentInterval = 3 * time.Second
+)
+
 // writes is what the reconciler remembers of its own writes of one instance, so
 // that it writes no less often than needed, but no more.
 type writes struct {
@@ -43,8 +50,7 @@ type writes struct {
 	last        *v1.VirtualMachineInstance
 	overVersion string
 	at          time.Time
-	tokens      float64
-	filled      time.Time
+	quiet, loud bucket
 }
 
 // Reconcile makes one pass over an instance.
@@ -102,10 +108,14 @@ func (r *reconciler) report(ctx context.Context, g *guest, cached *v1.VirtualMac
 	if equality.Semantic.DeepEqual(base.Status, want.Status) {
 		return reconcile.Result{}, nil
 	}
-	if !urgent(&base.Status, &want.Status) {
-		if wait := w.wait(now, r.times.quietStatus); wait > 0 {
-			return reconcile.Result{RequeueAfter: wait}, nil
-		}
+	var wait time.Duration
+	if urgent(&base.Status, &want.Status) {
+		wait = w.loud.take(now, urgentBurst, urgentInterval)
+	} else {
+		wait = w.wait(now, r.times.quietStatus)
+	}
+	if wait > 0 {
+		return reconcile.Result{RequeueAfter: wait}, nil
 	}
 	if err := r.step(ctx, "agent.status.before-write"); err != nil {
 		return reconcile.Result{}, err
@@ -140,15 +150,27 @@ func (w *writes) wait(now time.Time, apart time.Duration) time.Duration {
 	if d := w.at.Add(apart).Sub(now); d > 0 {
 		return d
 	}
-	if w.filled.IsZero() {
-		w.tokens = quietBurst
+	return w.quiet.take(now, quietBurst, quietInterval)
+}
+
+// bucket lets burst things happen at once, and then one more each interval.
+type bucket struct {
+	tokens float64
+	filled time.Time
+}
+
+// take is how long the next one should wait; when it need not, it counts as done.
+func (b *bucket) take(now time.Time, burst float64, interval time.Duration) time.Duration {
+	if b.filled.IsZero() {
+		b.tokens = burst
 	} else {
-		w.tokens = min(quietBurst, w.tokens+now.Sub(w.filled).Seconds()/quietInterval.Seconds())
+		// A clock that was set back takes nothing away.
+		b.tokens = min(burst, b.tokens+max(now.Sub(b.filled).Seconds(), 0)/interval.Seconds())
 	}
-	w.filled = now
-	if w.tokens < 1 {
-		return max(time.Duration((1-w.tokens)*float64(quietInterval)), time.Millisecond)
+	b.filled = now
+	if b.tokens < 1 {
+		return max(time.Duration((1-b.tokens)*float64(interval)), time.Millisecond)
 	}
-	w.tokens--
+	b.tokens--
 	return 0
 }

@@ -12,6 +12,13 @@ import (
 	"github.com/skerry-dev/skerry/internal/guestagent"
 )
 
+// A channel that the guest opens is asked at once so many times, and then once
+// more each interval.
+const (
+	openBurst    = 10
+	openInterval = 10 * time.Second
+)
+
 // talk asks a machine's guest agent questions from time to time, while the guest
 // has its channel open. Its methods are for one goroutine, the pump.
 type talk struct {
@@ -25,6 +32,8 @@ type talk struct {
 	openAt time.Time
 	asking bool
 	asked  int
+	// opens bounds what a guest that opens and closes its channel all day makes us ask.
+	opens bucket
 }
 
 // answers are what the guest says of itself.
@@ -51,6 +60,10 @@ func (t *talk) channel(open bool) {
 	switch {
 	case open && !t.open:
 		t.open, t.openAt, t.asked = true, t.g.now(), 0
+		if wait := t.opens.take(t.openAt, openBurst, openInterval); wait > 0 {
+			t.timer.Reset(wait)
+			return
+		}
 		t.ask()
 	case !open:
 		t.open = false

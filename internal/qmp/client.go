@@ -179,7 +179,7 @@ func (c *Client) read(lines *lineReader) {
 			c.shut(readReason(err))
 			return
 		}
-		if wait := limit.take(time.Now()); wait > 0 {
+		if wait := limit.take(time.Now(), len(line)); wait > 0 {
 			t := time.NewTimer(wait)
 			select {
 			case <-t.C:

@@ -55,13 +55,18 @@ type limiter struct {
 
 func newLimiter(rate int) *limiter { return &limiter{rate: float64(rate), tokens: float64(rate)} }
 
-// take takes one token and says how long to wait for it.
-func (l *limiter) take(now time.Time) time.Duration {
+// bytesPerToken is what of a line is covered by one token. The usual one is a few
+// hundred bytes long; a flood of long ones costs as much as one of short ones.
+const bytesPerToken = 4 << 10
+
+// take takes the tokens for a line of that many bytes and says how long to wait
+// for them.
+func (l *limiter) take(now time.Time, size int) time.Duration {
 	if !l.last.IsZero() {
 		l.tokens = min(l.rate, l.tokens+now.Sub(l.last).Seconds()*l.rate)
 	}
 	l.last = now
-	l.tokens--
+	l.tokens -= float64(1 + size/bytesPerToken)
 	if l.tokens >= 0 {
 		return 0
 	}

@@ -59,6 +59,9 @@ type message struct {
 const (
 	maxEventName = 64
 	maxErrorText = 1024
+	// maxEventData bounds what is kept of one event. QEMU's longest, a panicked
+	// guest's, are below 4 KiB.
+	maxEventData = 16 << 10
 	maxCaps      = 32
 )
 
@@ -142,6 +145,9 @@ func parse(line []byte) (*message, error) {
 		kinds++
 		if len(m.Event) > maxEventName {
 			return nil, &ProtocolError{What: fmt.Sprintf("event name %q is longer than %d bytes", clip(m.Event, 80), maxEventName)}
+		}
+		if len(m.Data) > maxEventData {
+			return nil, &ProtocolError{What: fmt.Sprintf("event %s has %d bytes of data, more than %d", clip(m.Event, 80), len(m.Data), maxEventData)}
 		}
 	}
 	if kinds != 1 {

@@ -32,15 +32,19 @@ func TestLimiter(t *testing.T) {
 	l := newLimiter(10)
 	now := time.Unix(100, 0)
 	for i := range 10 {
-		if w := l.take(now); w != 0 {
+		if w := l.take(now, 200); w != 0 {
 			t.Fatalf("line %d of the burst waits %v", i, w)
 		}
 	}
-	if w := l.take(now); w != 100*time.Millisecond {
+	if w := l.take(now, 200); w != 100*time.Millisecond {
 		t.Errorf("the line after the burst waits %v", w)
 	}
-	if w := l.take(now.Add(time.Hour)); w != 0 {
+	if w := l.take(now.Add(time.Hour), 200); w != 0 {
 		t.Errorf("after a quiet hour: %v", w)
+	}
+	// Long lines count for several: 1 MiB/s is not 10 MiB/s.
+	if w := l.take(now.Add(2*time.Hour), 1<<20); w < 20*time.Second {
+		t.Errorf("a line of a mebibyte waits %v", w)
 	}
 }
 
