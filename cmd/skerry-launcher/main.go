@@ -16,6 +16,7 @@ import (
 const usage = `usage:
   skerry-launcher run                   wait for the node agent, then become QEMU
   skerry-launcher shutdown --grace 30s  power the guest off, at the latest after that time
+  skerry-launcher renew …               what QEMU execs when it is replaced (internal/contract)
   skerry-launcher version
 `
 
@@ -40,6 +41,8 @@ func run(args []string) (int, error) {
 			return 1, err
 		}
 		return 0, nil
+	case len(args) > 1 && args[0] == contract.RenewVerb && contract.Version >= contract.NextSince:
+		return 1, launcher.Renew(launcher.Default(), args)
 	case len(args) == 1 && args[0] == "version":
 		fmt.Printf("skerry-launcher %s, contract %d\n", version.Version, contract.Version)
 		return 0, nil

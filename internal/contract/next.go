@@ -25,13 +25,15 @@ const NextDigits = 12
 // Where things are in a launcher image, relative to its root. The loader and the
 // libraries' directory are Debian's for amd64.
 const (
-	loaderPath    = "/usr/lib64/ld-linux-x86-64.so.2"
-	libraryPath   = "/usr/lib/x86_64-linux-gnu"
-	firmwarePath  = "/usr/share/qemu"
-	seabiosPath   = "/usr/share/seabios"
-	modulesPath   = "/usr/lib/x86_64-linux-gnu/qemu"
-	modulesEnvVar = "QEMU_MODULE_DIR"
+	loaderPath   = "/usr/lib64/ld-linux-x86-64.so.2"
+	libraryPath  = "/usr/lib/x86_64-linux-gnu"
+	firmwarePath = "/usr/share/qemu"
+	seabiosPath  = "/usr/share/seabios"
+	modulesPath  = "/usr/lib/x86_64-linux-gnu/qemu"
 )
+
+// ModuleDirEnv is the environment variable that tells QEMU where its modules are.
+const ModuleDirEnv = "QEMU_MODULE_DIR"
 
 // NextRoot is the directory of a launcher image in the container's NextDir.
 func NextRoot(next string) string { return NextDir + "/" + next }
@@ -81,5 +83,5 @@ func ImageEnv(next string) []string {
 	if next == "" {
 		return nil
 	}
-	return []string{modulesEnvVar + "=" + NextRoot(next) + modulesPath}
+	return []string{ModuleDirEnv + "=" + NextRoot(next) + modulesPath}
 }

@@ -25,6 +25,15 @@ func TestMain(m *testing.M) {
 		if err := json.Unmarshal([]byte(os.Getenv("LAUNCHER_CONFIG")), &c); err != nil {
 			panic(err)
 		}
+		if args := os.Getenv("RENEWAL"); args != "" {
+			os.Unsetenv("RENEWAL")
+			var list []string
+			if err := json.Unmarshal([]byte(args), &list); err != nil {
+				panic(err)
+			}
+			fmt.Fprintln(os.Stderr, Renew(c, list))
+			os.Exit(1)
+		}
 		fmt.Fprintln(os.Stderr, Run(c))
 		os.Exit(contract.ExitRefused)
 	case "qemu":
@@ -69,6 +78,8 @@ func fakeQEMU(args []string) {
 		os.Exit(0)
 	case "monitor":
 		serveMonitor(args[1], args[2])
+	case "rehearsed":
+		rehearsed(args[1], args[2])
 	}
 	os.Exit(1)
 }
@@ -211,6 +222,23 @@ func (w *world) launcher() *exec.Cmd {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() { _ = cmd.Process.Kill() })
+	return cmd
+}
+
+// renewal is the launcher as a QEMU execs it that is replaced, not started yet.
+func (w *world) renewal(r contract.Renewal) *exec.Cmd {
+	w.t.Helper()
+	config, err := json.Marshal(w.Config)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	args, err := json.Marshal(r.Args())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	cmd := exec.Command(filepath.Join(filepath.Dir(w.QEMU), "launcher"))
+	cmd.Env = append(os.Environ(), "LAUNCHER_CONFIG="+string(config), "RENEWAL="+string(args))
+	cmd.Stderr = &strings.Builder{}
 	return cmd
 }
 
