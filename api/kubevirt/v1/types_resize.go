@@ -72,6 +72,9 @@ const (
 	// PodResizeGranted: the kubelet has given the pod what the guest is to have.
 	// It is the agent's turn.
 	PodResizeGranted PodResizeStep = "Granted"
+	// PodResizeGuestFirst: the guest is to give back before the pod is cut. It is
+	// the agent's turn.
+	PodResizeGuestFirst PodResizeStep = "GuestFirst"
 	// PodResizeReclaim: the pod's memory limit is to be cut to `limit`. The agent
 	// is asked to bring the pod's charged memory below it first, page cache
 	// included, since the kubelet refuses the cut otherwise; it answers in
@@ -88,18 +91,15 @@ const (
 type PodResourceResize struct {
 	// +optional
 	Step PodResizeStep `json:"step,omitempty"`
-	// Granted is the guest's size (virtual CPUs, or bytes) that the pod is big
-	// enough for, as its kubelet has confirmed. The agent of a machine whose
-	// cgroup has no limit goes by it. It is lowered before the pod is cut.
-	// +optional
-	Granted *resource.Quantity `json:"granted,omitempty"`
-	// Target is the guest's size that this step is about.
+	// Target is the guest's size (virtual CPUs, or bytes) that this step is about.
 	// +optional
 	Target *resource.Quantity `json:"target,omitempty"`
 	// Request is the pod's request that this step is about.
 	// +optional
 	Request *resource.Quantity `json:"request,omitempty"`
-	// Limit is the pod's limit that this step is about; none when it has none.
+	// Limit is the pod's limit that this step changes, none when it changes none.
+	// While it is being raised (Asked), a cgroup that has it proves that the
+	// kubelet has granted the step, sooner than the pod's status says so.
 	// +optional
 	Limit *resource.Quantity `json:"limit,omitempty"`
 	// Reason is why it was refused or waits, in the API server's or the kubelet's
@@ -157,8 +157,9 @@ type GuestResourceResize struct {
 	// +optional
 	Max *resource.Quantity `json:"max,omitempty"`
 	// Target is the size that the agent acts for. It is written before QEMU is
-	// told anything, with an optimistic lock on the instance: the controller cuts
-	// the pod below it only after the agent has changed its mind in here.
+	// told anything, together with machine and with an optimistic lock on the
+	// instance: the controller cuts the pod below it only after the agent has
+	// changed its mind in here.
 	// +optional
 	Target *resource.Quantity `json:"target,omitempty"`
 	// Machine is the size that QEMU has been told, whatever the guest made of it.
