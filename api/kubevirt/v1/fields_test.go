@@ -31,6 +31,7 @@ var roots = []any{
 var ours = map[string]bool{
 	"v1.VirtualMachineInstanceStatus.stages": true,
 	"v1.VirtualMachineInstanceStatus.resize": true,
+	"v1.VirtualMachineInstanceStatus.qemu":   true,
 	// In the peer's older releases.
 	"v1.VirtualMachineSpec.liveUpdateFeatures": true,
 }
@@ -38,6 +39,7 @@ var ours = map[string]bool{
 // ourTypes are reached through these fields.
 var ourTypes = map[string]bool{
 	"v1.StageTimestamp": true,
+	"v1.QEMUStatus":     true,
 	"v1.ResizeStatus":   true, "v1.ResizeTime": true,
 	"v1.PodResize": true, "v1.PodResourceResize": true, "v1.GuestResize": true, "v1.GuestResourceResize": true,
 	"v1.LiveUpdateFeatures": true, "v1.LiveUpdateAffinity": true, "v1.LiveUpdateCPU": true, "v1.LiveUpdateMemory": true,

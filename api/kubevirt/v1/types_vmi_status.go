@@ -236,6 +236,9 @@ type VirtualMachineInstanceStatus struct {
 	// PhaseTransitionTimestamps has one entry for each phase, in order.
 	// +optional
 	PhaseTransitionTimestamps []VirtualMachineInstancePhaseTransitionTimestamp `json:"phaseTransitionTimestamps,omitempty"`
+	// QEMU is the one that runs the machine now. An addition of Skerry's own.
+	// +optional
+	QEMU *QEMUStatus `json:"qemu,omitempty"`
 	// QosClass of the machine's pod.
 	// +optional
 	QosClass corev1.PodQOSClass `json:"qosClass,omitempty"`
