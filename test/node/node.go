@@ -73,8 +73,9 @@ func (n *Node) run(ctx context.Context, args []string) (string, error) {
 }
 
 // Up starts the cluster, or what of it does not run, and shows its progress on w.
-func (n *Node) Up(ctx context.Context, w io.Writer) error {
-	cmd := exec.CommandContext(ctx, filepath.Join(n.Bin, "skerry"), "up", "--detach", "--data-dir", n.DataDir, "--run-dir", n.RunDir)
+func (n *Node) Up(ctx context.Context, w io.Writer, flags ...string) error {
+	args := append([]string{"up", "--detach", "--data-dir", n.DataDir, "--run-dir", n.RunDir}, flags...)
+	cmd := exec.CommandContext(ctx, filepath.Join(n.Bin, "skerry"), args...)
 	cmd.Stdout, cmd.Stderr = w, w
 	return cmd.Run()
 }
