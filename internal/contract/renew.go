@@ -17,8 +17,8 @@ const (
 	// RehearsalDir is where the rehearsed QEMU has its sockets, so that nobody
 	// takes it for the machine's.
 	RehearsalDir = "rehearsal"
-	// RehearsalSocket is its monitor for the launcher, in RehearsalDir.
-	RehearsalSocket = "renew.sock"
+	// RehearsalSocket is its monitor, in RehearsalDir, that the launcher asks.
+	RehearsalSocket = ShutdownQMPSocket
 )
 
 // RenewVerb is the launcher's verb that a QEMU execs which is replaced.
