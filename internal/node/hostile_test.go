@@ -264,25 +264,33 @@ func TestHostileMonitors(t *testing.T) {
 	}
 }
 
+// flip has QEMU tell another run state and waits until the agent has heard of it,
+// and so of every event before.
+func flip(w *world, p *pod, run bool) {
+	w.t.Helper()
+	state, event := "running", "RESUME"
+	if !run {
+		state, event = "paused", "STOP"
+	}
+	p.qemu.SetState(run, state)
+	p.qemu.Emit(event, nil)
+	g := w.agent.guestOf(testUID)
+	w.poll(func() bool { return g.snapshot().run.Running == run }, func() string { return "the state is not known: " + state })
+}
+
 // A monitor that tells another state each time it is asked makes the agent write
 // the status now and then, not each time.
 func TestFlappingMonitor(t *testing.T) {
 	t.Parallel()
 	w, p := runningWorld(t)
-	for i := range 2000 {
-		p.qemu.SetState(i%2 == 0, map[bool]string{true: "running", false: "paused"}[i%2 == 0])
-		p.qemu.Emit(map[bool]string{true: "RESUME", false: "STOP"}[i%2 == 0], nil)
+	for i := range 300 {
+		flip(w, p, i%2 != 0)
 	}
-	p.qemu.SetState(false, "paused")
-	p.qemu.Emit("STOP", nil)
-	// The commands behind the flood are answered.
-	w.poll(func() bool { return !w.agent.guestOf(testUID).snapshot().run.Running }, func() string { return "the last state is not known" })
-	must(t, backend{w.agent}.Reset(t.Context(), testRef))
 	w.mu.Lock()
 	patches := w.patches
 	w.mu.Unlock()
-	// Before it were those of the start.
-	if patches > urgentBurst+quietBurst+5 {
+	// Before it were those of the start; some seconds may have passed.
+	if patches > urgentBurst+quietBurst+10 {
 		t.Errorf("the status was written %d times", patches)
 	}
 }
@@ -294,12 +302,12 @@ func TestFlappingGuestAgent(t *testing.T) {
 	var asked atomic.Int32
 	liar(t, p, contract.GuestAgentSocket, func(net.Conn) { asked.Add(1) })
 	g := w.agent.guestOf(testUID)
-	for range 1000 {
+	for range 100 {
 		p.qemu.SetGuestAgent(agentChardev, agentPort, true)
+		flip(w, p, false)
 		p.qemu.SetGuestAgent(agentChardev, agentPort, false)
+		flip(w, p, true)
 	}
-	must(t, backend{w.agent}.Reset(t.Context(), testRef))
-	w.poll(func() bool { return p.qemu.Count("system_reset") == 1 }, func() string { return "not reset" })
 	if n := asked.Load(); n > openBurst+5 {
 		t.Errorf("asked %d times", n)
 	}
