@@ -320,7 +320,7 @@ func TestEveryOrder(t *testing.T) {
 			t.Parallel()
 			p := r.need(1)
 			start := world{
-				spec: 1, edits: 5, announced: 1, reported: 1, told: 1, held: 1,
+				spec: 1, edits: 4, announced: 1, reported: 1, told: 1, held: 1,
 				have: p, view: p, alloc: p, actual: p, cgroup: p, seen: true, allocated: true, settled: true,
 				said: int8Said{stage: Finished, target: 1, request: 1},
 			}
