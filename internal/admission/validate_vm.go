@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
+	"github.com/skerry-dev/skerry/internal/resize"
 )
 
 func (v *validator) vm(vm, old *v1.VirtualMachine) {
@@ -38,6 +39,8 @@ func (v *validator) vm(vm, old *v1.VirtualMachine) {
 	// What is checked is the instance as it would be; defaults never introduce a
 	// mistake of their own.
 	vmi := &v1.VirtualMachineInstance{Spec: *vm.Spec.Template.Spec.DeepCopy()}
+	v.resize(vm)
+	resize.ApplyLiveUpdateFeatures(&vmi.Spec, vm.Spec.LiveUpdateFeatures)
 	DefaultVMI(vmi, v.cluster)
 	v.instanceSpec(template.Child("spec"), &vmi.Spec)
 	if old != nil {

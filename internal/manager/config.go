@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
 
+	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
 	"github.com/skerry-dev/skerry/internal/nodeapi"
 )
 
@@ -38,6 +39,10 @@ type Config struct {
 	NodeClientCertFile, NodeClientKeyFile, NodeCAFile string
 	// NodeAgentPort is the agents' port; default 8187.
 	NodeAgentPort int
+
+	// ResizePolicy is what changes of a running machine's CPUs, memory and resources
+	// do where the machine does not say; default InPlace.
+	ResizePolicy v1.ResizePolicy
 
 	// MetricsAddress is the host:port of Prometheus metrics by plain HTTP; ""
 	// or "0" serves none.
@@ -71,6 +76,11 @@ func (c Config) complete() (Config, error) {
 	case "", corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever:
 	default:
 		errs = append(errs, fmt.Errorf("LauncherPullPolicy: %q is not one of Always, IfNotPresent, Never", c.LauncherPullPolicy))
+	}
+	switch c.ResizePolicy {
+	case "", v1.ResizeInPlace, v1.ResizeInPlaceOrMigrate, v1.ResizeRestartOnly:
+	default:
+		errs = append(errs, fmt.Errorf("ResizePolicy: %q is not one of %s, %s, %s", c.ResizePolicy, v1.ResizeInPlace, v1.ResizeInPlaceOrMigrate, v1.ResizeRestartOnly))
 	}
 	if c.NodeAgentPort < 0 || c.NodeAgentPort > 65535 {
 		errs = append(errs, fmt.Errorf("NodeAgentPort: %d is not a port", c.NodeAgentPort))

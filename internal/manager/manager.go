@@ -105,6 +105,8 @@ func addControllers(mgr crmanager.Manager, c Config, log *slog.Logger) error {
 		Events: recorder,
 		Log:    log.With("controller", "vm"),
 		Now:    time.Now,
+
+		ResizePolicy: c.ResizePolicy,
 	}
 	return machines.SetupWithManager(mgr)
 }

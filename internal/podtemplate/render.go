@@ -119,6 +119,7 @@ func Render(vmi *v1.VirtualMachineInstance, p Params) (*corev1.Pod, error) {
 				Command:         []string{contract.Launcher, "run"},
 				Ports:           ports(vmi),
 				Resources:       res,
+				ResizePolicy:    resizePolicy(),
 				VolumeMounts:    vols.mounts,
 				Lifecycle: &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{
 					Command: []string{contract.Launcher, "shutdown", "--grace", strconv.FormatInt(Grace(vmi), 10) + "s"},

@@ -180,3 +180,29 @@ func Size(r Resource, size int64) *resource.Quantity {
 	}
 	return resource.NewQuantity(size, resource.BinarySI)
 }
+
+// ApplyLiveUpdateFeatures gives a template the bounds of an older manifest, where
+// it has none of its own.
+func ApplyLiveUpdateFeatures(spec *v1.VirtualMachineInstanceSpec, f *v1.LiveUpdateFeatures) {
+	if f == nil {
+		return
+	}
+	d := &spec.Domain
+	if f.CPU != nil && f.CPU.MaxSockets != nil {
+		if d.CPU == nil {
+			d.CPU = &v1.CPU{}
+		}
+		if d.CPU.MaxSockets == 0 {
+			d.CPU.MaxSockets = *f.CPU.MaxSockets
+		}
+	}
+	if f.Memory != nil && f.Memory.MaxGuest != nil {
+		if d.Memory == nil {
+			d.Memory = &v1.Memory{}
+		}
+		if d.Memory.MaxGuest == nil {
+			q := f.Memory.MaxGuest.DeepCopy()
+			d.Memory.MaxGuest = &q
+		}
+	}
+}

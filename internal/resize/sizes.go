@@ -35,6 +35,9 @@ type Origin struct {
 	// Base is when the template's requests and limits were last written: they are
 	// meant for a guest of that size, and follow it in proportion from there.
 	Base Sizes `json:"base"`
+	// Live is what the template had when it was last carried over to the running
+	// instance; nil when it never was.
+	Live *Sizes `json:"live,omitempty"`
 }
 
 // NewOrigin is the origin of an instance that is about to start.
@@ -108,19 +111,25 @@ func put(into, from corev1.ResourceList, name corev1.ResourceName) corev1.Resour
 // request of 2 GiB that grows to 9 asks for 2.25.
 func (o Origin) Resources(vcpus, memory int64) v1.ResourceRequirements {
 	out := v1.ResourceRequirements{Requests: o.Base.Requests.DeepCopy(), Limits: o.Base.Limits.DeepCopy()}
+	// As admission does for a new instance.
+	if limit, ok := out.Limits[corev1.ResourceCPU]; ok {
+		if _, has := out.Requests[corev1.ResourceCPU]; !has {
+			out.Requests = put(out.Requests, corev1.ResourceList{corev1.ResourceCPU: limit}, corev1.ResourceCPU)
+		}
+	}
 	for _, l := range []corev1.ResourceList{out.Requests, out.Limits} {
 		if q, ok := l[corev1.ResourceCPU]; ok {
-			l[corev1.ResourceCPU] = scale(q, CPU, vcpus, o.Base.VCPUs)
+			l[corev1.ResourceCPU] = Scale(q, CPU, vcpus, o.Base.VCPUs)
 		}
 		if q, ok := l[corev1.ResourceMemory]; ok {
-			l[corev1.ResourceMemory] = scale(q, Memory, memory, o.Base.Memory)
+			l[corev1.ResourceMemory] = Scale(q, Memory, memory, o.Base.Memory)
 		}
 	}
 	return out
 }
 
-// scale is q × to ÷ from, rounded up to a whole byte or thousandth of a CPU.
-func scale(q resource.Quantity, r Resource, to, from int64) resource.Quantity {
+// Scale is q × to ÷ from, rounded up to a whole MiB or thousandth of a CPU.
+func Scale(q resource.Quantity, r Resource, to, from int64) resource.Quantity {
 	if to == from || from <= 0 {
 		return q.DeepCopy()
 	}
@@ -136,7 +145,7 @@ func scale(q resource.Quantity, r Resource, to, from int64) resource.Quantity {
 	if r == CPU {
 		return *resource.NewMilliQuantity(x.Int64(), q.Format)
 	}
-	return *resource.NewQuantity(x.Int64(), q.Format)
+	return *resource.NewQuantity(roundUp(x.Int64(), mib), q.Format)
 }
 
 // Same tells whether two sizes are the same.

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
+	"github.com/skerry-dev/skerry/internal/resize"
 )
 
 // startPaused is the one value of spec.startStrategy.
@@ -22,6 +23,7 @@ const startPaused = "Paused"
 // Instance makes the instance of a machine.
 func Instance(vm *v1.VirtualMachine, paused bool) (*v1.VirtualMachineInstance, error) {
 	t := vm.Spec.Template.DeepCopy()
+	resize.ApplyLiveUpdateFeatures(&t.Spec, vm.Spec.LiveUpdateFeatures)
 	hash, err := templateHash(&vm.Spec.Template.Spec)
 	if err != nil {
 		return nil, err
@@ -32,6 +34,16 @@ func Instance(vm *v1.VirtualMachine, paused bool) (*v1.VirtualMachineInstance, e
 	}
 	annotations[v1.VMGenerationAnnotation] = strconv.FormatInt(vm.Generation, 10)
 	annotations[TemplateAnnotation] = hash
+	if annotations[FixedAnnotation], err = templateHash(fixed(&t.Spec)); err != nil {
+		return nil, err
+	}
+	size, err := sizes(&t.Spec)
+	if err != nil {
+		return nil, fmt.Errorf("spec.template.spec.domain.cpu: %w", err)
+	}
+	if annotations[resize.SizesAnnotation], err = resize.NewOrigin(size).String(); err != nil {
+		return nil, err
+	}
 
 	vmi := &v1.VirtualMachineInstance{
 		TypeMeta: metav1.TypeMeta{APIVersion: v1.GroupVersion.String(), Kind: v1.VirtualMachineInstanceKind.Kind},

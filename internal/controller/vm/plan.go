@@ -20,6 +20,8 @@ type Input struct {
 	// or strategy known to be still unanswered.
 	Live bool
 	Now  time.Time
+	// ResizePolicy is the cluster's, "" for InPlace.
+	ResizePolicy v1.ResizePolicy
 }
 
 // Plan is what is to be done, in the order of the fields.
@@ -35,6 +37,9 @@ type Plan struct {
 	Create *v1.VirtualMachineInstance
 	// The status of VM is written when it differs.
 
+	// Resize is a change of the running instance's sizes, made after the status
+	// was written.
+	Resize *LiveChange
 	// Delete is the instance to delete, after the status was written.
 	Delete *Deletion
 	Events []Event
@@ -61,10 +66,13 @@ const (
 	ReasonVMITerminating      = "VMITerminating"
 	ReasonFailedCreate        = "FailedCreate"
 	ReasonFailedDelete        = "FailedDelete"
-	ReasonTemplateChanged     = "TemplateChanged"
+	ReasonTemplateChanged     = "TemplateChanged"   // something that cannot change while it runs
+	ReasonResizeNotPossible   = "ResizeNotPossible" // it can, but not to that
+	ReasonResizePolicy        = "ResizePolicy"      // the machine is not to be changed while it runs
 
 	EventCreated = "SuccessfulCreate"
 	EventDeleted = "SuccessfulDelete"
+	EventResize  = "Resize"
 )
 
 // TemplateAnnotation is on an instance and has the hash of the template's spec

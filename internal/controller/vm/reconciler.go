@@ -40,6 +40,8 @@ type Reconciler struct {
 	Events Recorder
 	Log    *slog.Logger
 	Now    func() time.Time
+	// ResizePolicy is for machines that have none of their own, "" for InPlace.
+	ResizePolicy v1.ResizePolicy
 
 	last    written.Last[*v1.VirtualMachine]
 	deleted written.Deletions
@@ -82,14 +84,14 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	}
 	cached := in.VM.ResourceVersion
 	in.VM = r.last.Newest(in.VM)
-	in.Now = r.Now()
+	in.Now, in.ResizePolicy = r.Now(), r.ResizePolicy
 	plan := Next(in)
 	if plan.Confirm {
 		now := in.Now
 		if in, err = read(ctx, r.Live, req); err != nil || in.VM == nil {
 			return reconcile.Result{}, err
 		}
-		in.Live, in.Now = true, now
+		in.Live, in.Now, in.ResizePolicy = true, now, r.ResizePolicy
 		plan = Next(in)
 	}
 	res, err := r.apply(ctx, in, plan, cached)
@@ -186,6 +188,11 @@ func (r *Reconciler) apply(ctx context.Context, in Input, plan Plan, cached stri
 	if failed != nil {
 		return reconcile.Result{}, failed
 	}
+	if plan.Resize != nil {
+		if again, err := r.resize(ctx, in, plan.Resize); err != nil || again {
+			return reconcile.Result{RequeueAfter: retryConflict}, err
+		}
+	}
 	if plan.Delete != nil {
 		if err := r.delete(ctx, in.VM, plan.Delete); err != nil {
 			return reconcile.Result{}, err
@@ -208,6 +215,32 @@ func (r *Reconciler) create(ctx context.Context, vm *v1.VirtualMachine, vmi *v1.
 		"Started the virtual machine by creating the new virtual machine instance "+vmi.Name)
 	r.Log.Info("created instance", "namespace", vm.Namespace, "vm", vm.Name, "uid", vmi.UID)
 	return nil
+}
+
+// resize changes the running instance's sizes. It returns whether to look again,
+// where another has changed them since.
+func (r *Reconciler) resize(ctx context.Context, in Input, c *LiveChange) (again bool, err error) {
+	patch, err := c.Patch()
+	if err != nil {
+		return false, err
+	}
+	if err := failpoint.Hit(ctx, "controller.resize.before-patch-instance"); err != nil {
+		return false, err
+	}
+	vmi := &v1.VirtualMachineInstance{ObjectMeta: metav1.ObjectMeta{Namespace: in.VMI.Namespace, Name: in.VMI.Name}}
+	err = r.Client.Patch(ctx, vmi, client.RawPatch(patchType, patch))
+	switch {
+	case apierrors.IsNotFound(err), apierrors.IsConflict(err), apierrors.IsInvalid(err): // the test did not hold
+		return true, nil
+	case err != nil:
+		return false, fmt.Errorf("change the sizes of instance %s: %w", in.VMI.Name, err)
+	}
+	if err := failpoint.Hit(ctx, "controller.resize.after-patch-instance"); err != nil {
+		return false, err
+	}
+	r.event(in.VM, vmi, corev1.EventTypeNormal, EventResize, "ResizeInstance", c.Note)
+	r.Log.Info("changed the instance's sizes", "namespace", in.VM.Namespace, "vm", in.VM.Name, "uid", in.VMI.UID, "change", c.Note)
+	return false, nil
 }
 
 func (r *Reconciler) delete(ctx context.Context, vm *v1.VirtualMachine, d *Deletion) error {

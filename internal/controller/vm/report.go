@@ -68,20 +68,19 @@ func (d *decision) copyCondition(t v1.VirtualMachineConditionType, from *v1.Virt
 	to.LastProbeTime, to.LastTransitionTime = from.LastProbeTime, from.LastTransitionTime
 }
 
-// restartRequired tells that the template has changed under a running instance.
+// restartRequired carries over what can change while the machine runs, and tells
+// when something else has.
 func (d *decision) restartRequired() {
-	hash := ""
-	if d.vmi != nil && !d.vmi.Status.Phase.IsFinal() && d.vmi.DeletionTimestamp == nil && !d.stopping {
-		hash = d.vmi.Annotations[TemplateAnnotation]
+	change, why := d.resize()
+	if change != nil {
+		d.plan.Resize = change
 	}
-	now, err := templateHash(&d.vm.Spec.Template.Spec)
-	if hash == "" || err != nil || hash == now {
+	if why == nil {
 		d.clear(v1.VMRestartRequired)
 		return
 	}
-	set(d.st, v1.VMRestartRequired, corev1.ConditionTrue, ReasonTemplateChanged,
-		fmt.Sprintf("spec.template.spec was changed after the instance was started (at generation %s); restart the machine to apply it: skerry restart %s -n %s",
-			d.vmi.Annotations[v1.VMGenerationAnnotation], d.vm.Name, d.vm.Namespace), d.in.Now)
+	set(d.st, v1.VMRestartRequired, corev1.ConditionTrue, why.reason,
+		fmt.Sprintf("%s; restart the machine to apply it: skerry restart %s -n %s", why.message, d.vm.Name, d.vm.Namespace), d.in.Now)
 }
 
 // printable is the machine's state in a word; the first that is true wins.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/types"
 
 	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
@@ -21,6 +22,9 @@ type Input struct {
 	Live  bool
 	Nodes Nodes
 	Now   time.Time
+	// Overhead is the memory that QEMU needs for vmi beyond the guest's, see
+	// Reconciler.
+	Overhead func(vmi *v1.VirtualMachineInstance, kvm bool) resource.Quantity
 }
 
 // Nodes is what the cluster's nodes have to offer.
@@ -50,6 +54,11 @@ type Plan struct {
 	// PodCondition is to be set on Pod.
 	PodCondition *corev1.PodCondition
 	Pod          *corev1.Pod
+	// Resize are changes of ResizePod's container, each to be asked for in a dry
+	// run before VMI is written and made afterwards. A refusal is told with
+	// ResizeRefused.
+	Resize    []PodChange
+	ResizePod *corev1.Pod
 	// Delete are the pods to delete.
 	Delete []Deletion
 	// Events are told once the instance has been written.

@@ -66,7 +66,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if err := r.Client.List(ctx, nodes); err != nil {
 		return reconcile.Result{}, fmt.Errorf("list nodes: %w", err)
 	}
-	in := Input{VMI: vmi, Nodes: Survey(nodes.Items, vmi), Now: r.Now()}
+	in := Input{VMI: vmi, Nodes: Survey(nodes.Items, vmi), Now: r.Now(), Overhead: r.Overhead}
 	var err error
 	if in.Pods, err = pods(ctx, r.Client, vmi); err != nil {
 		return reconcile.Result{}, err
@@ -119,6 +119,12 @@ func (r *Reconciler) apply(ctx context.Context, in Input, plan Plan, cached stri
 	if plan.Create {
 		failed = r.create(ctx, in, &plan)
 	}
+	if len(plan.Resize) > 0 {
+		if err := r.tryResize(ctx, in, &plan); err != nil {
+			return reconcile.Result{}, err
+		}
+	}
+	version := in.VMI.ResourceVersion
 	if !equality.Semantic.DeepEqual(in.VMI, plan.VMI) {
 		base := client.MergeFromWithOptions(in.VMI, client.MergeFromWithOptimisticLock{})
 		if err := failpoint.Hit(ctx, "controller.vmi.before-write-status"); err != nil {
@@ -139,6 +145,7 @@ func (r *Reconciler) apply(ctx context.Context, in Input, plan Plan, cached stri
 		}
 		r.last.Wrote(cached, next)
 		r.logChange(in.VMI, plan.VMI)
+		version = next.ResourceVersion
 	}
 	for _, e := range plan.Events {
 		r.Events.Eventf(in.VMI, nil, e.Type, e.Reason, "Reconcile", "%s", e.Note)
@@ -149,6 +156,11 @@ func (r *Reconciler) apply(ctx context.Context, in Input, plan Plan, cached stri
 	if plan.PodCondition != nil {
 		if err := r.setPodCondition(ctx, plan.Pod, plan.PodCondition); err != nil {
 			return reconcile.Result{}, err
+		}
+	}
+	if len(plan.Resize) > 0 {
+		if again, err := r.resize(ctx, plan, version); err != nil || again {
+			return reconcile.Result{RequeueAfter: retryConflict}, err
 		}
 	}
 	for _, d := range plan.Delete {

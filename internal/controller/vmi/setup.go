@@ -93,6 +93,7 @@ func StripPod(obj any) (any, error) {
 			Name: p.Name, Namespace: p.Namespace, UID: p.UID, ResourceVersion: p.ResourceVersion,
 			Labels: p.Labels, OwnerReferences: p.OwnerReferences, CreationTimestamp: p.CreationTimestamp,
 			DeletionTimestamp: p.DeletionTimestamp, DeletionGracePeriodSeconds: p.DeletionGracePeriodSeconds,
+			Generation: p.Generation,
 		},
 		Spec: corev1.PodSpec{
 			NodeName: p.Spec.NodeName, NodeSelector: p.Spec.NodeSelector,
@@ -102,7 +103,11 @@ func StripPod(obj any) (any, error) {
 		Status: corev1.PodStatus{
 			Phase: p.Status.Phase, Reason: p.Status.Reason, Message: p.Status.Message, QOSClass: p.Status.QOSClass,
 			Conditions: p.Status.Conditions, ContainerStatuses: p.Status.ContainerStatuses,
+			ObservedGeneration: p.Status.ObservedGeneration,
 		},
+	}
+	if text, ok := p.Annotations[v1.MemoryOverheadAnnotation]; ok {
+		out.Annotations = map[string]string{v1.MemoryOverheadAnnotation: text}
 	}
 	for _, v := range p.Spec.Volumes {
 		if v.Secret != nil {
