@@ -145,7 +145,7 @@ func tiny(name string) *v1.VirtualMachineInstance {
 	vmi.Spec.TerminationGracePeriodSeconds = &grace
 	vmi.Spec.Domain.Memory = &v1.Memory{Guest: &mem}
 	vmi.Spec.Domain.Firmware = &v1.Firmware{KernelBoot: &v1.KernelBoot{
-		KernelArgs: "console=ttyS0 cryptomgr.notests skerry.heartbeat=off",
+		KernelArgs: "console=ttyS0 cryptomgr.notests no_timer_check skerry.heartbeat=off",
 		Container:  &v1.KernelBootContainer{Image: "skerry.dev/test/tiny-kernel:latest", ImagePullPolicy: corev1.PullNever, KernelPath: "/boot/vmlinux", InitrdPath: "/boot/initrd"},
 	}}
 	vmi.Spec.Domain.Devices.Interfaces = []v1.Interface{{Name: "default", Masquerade: &v1.InterfaceMasquerade{}}}

@@ -51,7 +51,7 @@ func tinyVM(namespace, name string) *v1.VirtualMachine {
 		Domain: v1.DomainSpec{
 			Memory: &v1.Memory{Guest: ptr(resource.MustParse("128Mi"))},
 			Firmware: &v1.Firmware{KernelBoot: &v1.KernelBoot{
-				KernelArgs: "console=ttyS0 quiet cryptomgr.notests skerry.heartbeat=off",
+				KernelArgs: "console=ttyS0 quiet cryptomgr.notests no_timer_check skerry.heartbeat=off",
 				Container: &v1.KernelBootContainer{
 					Image: tinyKernelImage, KernelPath: "/boot/vmlinux", InitrdPath: "/boot/initrd",
 					ImagePullPolicy: corev1.PullIfNotPresent,

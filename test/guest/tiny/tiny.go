@@ -9,7 +9,9 @@
 //
 // Kernel arguments: skerry.heartbeat=DEVICE|PORT|off, where DEVICE is one in /dev
 // (ttyS0 by default) and PORT a virtio-serial port's name, and
-// skerry.powerbutton=ignore.
+// skerry.powerbutton=ignore. The kernel also needs no_timer_check: at its start it
+// counts timer ticks in a busy loop and panics when an emulated machine on a busy
+// host got too few ("IO-APIC + timer doesn't work!").
 package tiny
 
 import (
@@ -118,7 +120,7 @@ func Build(ctx context.Context, o Options) error {
 
 // kernelLine is what the disk boots with. The heartbeat is off, since the console
 // is the shell's; "heartbeat ttyS0" in the guest starts it.
-const kernelLine = "console=tty0 console=ttyS0 quiet cryptomgr.notests skerry.heartbeat=off"
+const kernelLine = "console=tty0 console=ttyS0 quiet cryptomgr.notests no_timer_check skerry.heartbeat=off"
 
 // relocatable is the place of relocatable_kernel in the x86 boot protocol's header.
 // GRUB for BIOS moves a relocatable kernel, and all the room that it asks for, once
