@@ -63,6 +63,7 @@ func newWorld(t *testing.T, w *crashtest.Writer, vm *v1.VirtualMachine) *world {
 	out.api = interceptor.NewClient(fakeAPI, interceptor.Funcs{
 		Create: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.CreateOption) error {
 			obj.SetUID(types.UID(fmt.Sprintf("uid-vmi-%d", out.made+1)))
+			obj.SetCreationTimestamp(metav1.NewTime(out.clock))
 			if err := c.Create(ctx, obj, opts...); err != nil {
 				return err
 			}

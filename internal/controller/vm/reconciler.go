@@ -165,7 +165,9 @@ func (r *Reconciler) apply(ctx context.Context, in Input, plan Plan, cached stri
 		}
 		stored = next
 	}
-	if !equality.Semantic.DeepEqual(stored.Status, want.Status) {
+	if wait := passing(in, plan); wait > 0 && failed == nil {
+		plan.After = soonest(plan.After, wait)
+	} else if !equality.Semantic.DeepEqual(stored.Status, want.Status) {
 		next := stored.DeepCopy()
 		next.Status = want.Status
 		if err := failpoint.Hit(ctx, "controller.vm.before-write-status"); err != nil {
@@ -276,4 +278,12 @@ func (r *Reconciler) event(vm *v1.VirtualMachine, related runtime.Object, kind, 
 		note = strings.ToValidUTF8(note[:maxNote], "")
 	}
 	r.Events.Eventf(vm, related, kind, reason, action, "%s", note)
+}
+
+// soonest is the smaller of two times to wait, of which 0 is never.
+func soonest(a, b time.Duration) time.Duration {
+	if a == 0 || b == 0 {
+		return max(a, b)
+	}
+	return min(a, b)
 }
