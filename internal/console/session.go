@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"time"
 )
 
 // Why a session ended.
@@ -31,6 +32,10 @@ type Port struct {
 	// not take in time: the guest waits for a serial port's reader. Without it
 	// the bytes wait in the socket; QEMU bounds what it queues for VNC by itself.
 	Lossy bool
+	// Patience is how long a session of a Lossy port outlives QEMU's end of the
+	// connection: QEMU may be replaced under its guest, and serves the socket anew
+	// then. What the guest writes meanwhile is in its log only. 0: not at all.
+	Patience time.Duration
 
 	mu       sync.Mutex
 	ended    error
@@ -41,11 +46,15 @@ type Port struct {
 // the same time; Close ends both.
 type Session struct {
 	port  *Port
-	conn  net.Conn
 	in    *ring // nil: read from conn
 	gone  chan struct{}
 	once  sync.Once
 	cause error
+
+	mu   sync.Mutex
+	conn net.Conn
+	// back is closed when there is a connection again; nil while there is one.
+	back chan struct{}
 }
 
 // Open connects a new client. With an Exclusive port the previous session is
@@ -131,11 +140,17 @@ func (p *Port) Sessions() int {
 
 func (s *Session) end(cause error) {
 	s.once.Do(func() {
+		s.mu.Lock()
+		conn := s.conn
+		if s.back != nil && errors.Is(cause, ErrEnded) {
+			cause = io.EOF // it was QEMU's end that was waited on
+		}
+		s.mu.Unlock()
 		s.cause = cause
 		s.port.mu.Lock()
 		delete(s.port.sessions, s)
 		s.port.mu.Unlock()
-		s.conn.Close()
+		conn.Close()
 		if s.in != nil {
 			s.in.close(cause)
 		}
@@ -179,24 +194,106 @@ func (s *Session) Read(b []byte) (int, error) {
 // Write sends to QEMU. It waits while the guest does not take its input, until
 // the session ends.
 func (s *Session) Write(b []byte) (int, error) {
-	n, err := s.conn.Write(b)
-	if err != nil {
-		s.end(err)
-		err = s.cause
+	written := 0
+	for {
+		s.mu.Lock()
+		conn, back := s.conn, s.back
+		s.mu.Unlock()
+		if back != nil {
+			select {
+			case <-back:
+				continue
+			case <-s.gone:
+				return written, s.cause
+			}
+		}
+		n, err := conn.Write(b[written:])
+		written += n
+		if err == nil {
+			return written, nil
+		}
+		if s.in == nil || s.port.Patience == 0 || !s.leave(conn) {
+			s.end(err)
+			return written, s.cause
+		}
 	}
-	return n, err
 }
 
 // fill takes everything that QEMU sends.
 func (s *Session) fill() {
 	buf := make([]byte, 4096)
+	conn := s.conn
+	wait := redialEvery[0]
 	for {
-		n, err := s.conn.Read(buf)
+		n, err := conn.Read(buf)
 		s.in.write(buf[:n])
-		if err != nil {
-			s.end(err)
-			return
+		if n > 0 {
+			wait = redialEvery[0]
 		}
+		if err != nil {
+			if s.port.Patience == 0 || !s.leave(conn) {
+				s.end(err)
+				return
+			}
+			if conn = s.redial(&wait); conn == nil {
+				s.end(err)
+				return
+			}
+		}
+	}
+}
+
+// redialEvery is how long to wait before a connection is tried again: at first,
+// and at most.
+var redialEvery = [2]time.Duration{20 * time.Millisecond, time.Second}
+
+// leave gives a connection up that QEMU has ended; false when the session has ended.
+func (s *Session) leave(conn net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.gone:
+		return false
+	default:
+	}
+	if s.conn == conn && s.back == nil {
+		s.back = make(chan struct{})
+		conn.Close()
+	}
+	return true
+}
+
+// redial connects anew; nil when the session has ended or nobody answered. The
+// wait grows from call to call, for a QEMU that only hangs up.
+func (s *Session) redial(wait *time.Duration) net.Conn {
+	ctx, cancel := context.WithTimeout(context.Background(), s.port.Patience)
+	defer cancel()
+	for {
+		select {
+		case <-s.gone:
+			return nil
+		case <-ctx.Done():
+			return nil
+		case <-time.After(*wait):
+		}
+		*wait = min(2**wait, redialEvery[1])
+		conn, err := s.port.Dial(ctx)
+		if err != nil {
+			continue
+		}
+		s.mu.Lock()
+		select {
+		case <-s.gone:
+			s.mu.Unlock()
+			conn.Close()
+			return nil
+		default:
+		}
+		s.conn = conn
+		close(s.back)
+		s.back = nil
+		s.mu.Unlock()
+		return conn
 	}
 }
 

@@ -8,15 +8,23 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // qemu hands out connections and keeps their other ends.
-type qemu struct{ conns chan net.Conn }
+type qemu struct {
+	conns chan net.Conn
+	mute  atomic.Bool // nobody answers
+}
 
 func newQEMU() *qemu { return &qemu{conns: make(chan net.Conn, 16)} }
 
 func (q *qemu) dial(context.Context) (net.Conn, error) {
+	if q.mute.Load() {
+		return nil, errors.New("nobody listens")
+	}
 	a, b := net.Pipe()
 	q.conns <- b
 	return a, nil
@@ -152,4 +160,81 @@ func TestDialFails(t *testing.T) {
 	if _, err := p.Open(t.Context()); !errors.Is(err, boom) {
 		t.Errorf("err = %v", err)
 	}
+}
+
+// QEMU was replaced: the console's client sees a pause, and nothing else.
+func TestSessionOutlivesConnection(t *testing.T) {
+	t.Parallel()
+	q := newQEMU()
+	p := &Port{Dial: q.dial, Exclusive: true, Lossy: true, Patience: time.Minute}
+	s, err := p.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 64)
+	read := func(want string) {
+		t.Helper()
+		if n, err := s.Read(b); err != nil || string(b[:n]) != want {
+			t.Fatalf("read %q, %v; want %q", b[:n], err, want)
+		}
+	}
+	peer := <-q.conns
+	go say(peer, "old")
+	read("old")
+	for _, what := range []string{"new", "newer"} {
+		peer.Close()
+		// What is typed in the pause arrives.
+		typed := make(chan error, 1)
+		go func() {
+			_, err := io.WriteString(s, what+"\n")
+			typed <- err
+		}()
+		peer = <-q.conns
+		if n, err := io.ReadFull(peer, b[:len(what)+1]); err != nil || string(b[:n]) != what+"\n" {
+			t.Fatalf("QEMU read %q, %v", b[:n], err)
+		}
+		if err := <-typed; err != nil {
+			t.Fatal(err)
+		}
+		go say(peer, what)
+		read(what)
+	}
+	if p.Sessions() != 1 {
+		t.Errorf("%d sessions", p.Sessions())
+	}
+	// The machine ends: first its connection, then the word of it.
+	q.mute.Store(true)
+	peer.Close()
+	for {
+		s.mu.Lock()
+		away := s.back != nil
+		s.mu.Unlock()
+		if away {
+			break
+		}
+	}
+	p.End(ErrEnded)
+	if n, err := s.Read(b); err != io.EOF {
+		t.Errorf("read %q, %v; want the end", b[:n], err)
+	}
+	if _, err := s.Write(b); err != io.EOF {
+		t.Errorf("write: %v", err)
+	}
+}
+
+func TestPatienceEnds(t *testing.T) {
+	t.Parallel()
+	q := newQEMU()
+	p := &Port{Dial: q.dial, Exclusive: true, Lossy: true, Patience: time.Millisecond}
+	s, err := p.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.mute.Store(true)
+	peer := <-q.conns
+	peer.Close()
+	if b, err := io.ReadAll(s); err != nil || len(b) > 0 {
+		t.Errorf("read %q, %v", b, err)
+	}
+	<-s.Done()
 }

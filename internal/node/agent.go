@@ -33,6 +33,7 @@ type process interface {
 	Stdout() (console.Output, error)
 	ReadInRoot(path string, limit int64) ([]byte, error)
 	HasDevice(path string) (bool, error)
+	Exe() (string, error)
 	Close() error
 }
 
@@ -66,6 +67,11 @@ type agent struct {
 	network network
 	notify  *podfs.Notifier // nil: polling only
 	now     func() time.Time
+	// images is where a newer QEMU comes from; nil if there is none.
+	images imageSource
+	// renewals are asked for where machines may be renewed without a user's word;
+	// nil otherwise.
+	renewals chan struct{}
 	// owner of the files in a pod's machine volume.
 	owner podfs.Owner
 	// enqueue asks for a pass over an instance.

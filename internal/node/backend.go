@@ -19,6 +19,7 @@ import (
 	"github.com/skerry-dev/skerry/internal/contract"
 	"github.com/skerry-dev/skerry/internal/nodeapi"
 	"github.com/skerry-dev/skerry/internal/qmp"
+	"github.com/skerry-dev/skerry/internal/renew"
 )
 
 // backend is what the node API does.
@@ -115,6 +116,34 @@ func (b backend) Reset(ctx context.Context, ref nodeapi.VMIRef) error {
 		return err
 	}
 	return client.SystemReset(ctx)
+}
+
+// Renew replaces QEMU. That goes on when the caller gives up.
+func (b backend) Renew(ctx context.Context, ref nodeapi.VMIRef) error {
+	g, _, err := b.running(ref)
+	if err != nil {
+		return err
+	}
+	if g.images == nil {
+		return conflict(ref, "the node has no launcher image to replace QEMU from: the machine gets a new QEMU when it is restarted")
+	}
+	done := make(chan error, 1)
+	go func() { done <- g.renew(g.ctx) }()
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		return fmt.Errorf("QEMU of %s is still being replaced; the instance's Events and its condition Renewable will tell how it ends: %w", ref, context.Cause(ctx))
+	}
+	var o *renew.Obstacle
+	switch {
+	case err == nil, errors.Is(err, errUpToDate):
+		return nil
+	case errors.As(err, &o):
+		return conflict(ref, "not renewable (%s): %s", o.Reason, o.Message)
+	case errors.Is(err, errRenewing):
+		return conflict(ref, "%w", err)
+	}
+	return fmt.Errorf("QEMU of %s was not replaced, the guest runs on with the old one: %w", ref, err)
 }
 
 func (b backend) Console(ctx context.Context, ref nodeapi.VMIRef) (io.ReadWriteCloser, error) {

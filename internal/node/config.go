@@ -13,7 +13,8 @@ import (
 	"github.com/skerry-dev/skerry/internal/machine"
 )
 
-// Config is what the agent has to be told. All fields are required.
+// Config is what the agent has to be told. All fields are required but those
+// that say otherwise.
 type Config struct {
 	REST     *rest.Config
 	NodeName string
@@ -24,7 +25,23 @@ type Config struct {
 	TLSCertFile, TLSKeyFile, ClientCAFile string
 	// Accel is auto, kvm or tcg. With auto KVM is used where it works.
 	Accel string
+
+	// LauncherArchive is the launcher image of this version of Skerry, as an OCI
+	// archive: what the QEMU of running machines can be replaced by. It is unpacked
+	// into LauncherStore, a directory on the file system of KubeletRoot if that can
+	// be. LauncherDir is the image's root file system where there is no archive.
+	// Without either machines keep their QEMU until they are started anew.
+	LauncherArchive, LauncherStore, LauncherDir string
+	// Renew is manual or, to replace the QEMU of machines without being asked when
+	// the node has a newer one, auto. Empty means manual.
+	Renew string
 }
+
+// Values of Config.Renew.
+const (
+	RenewManual = "manual"
+	RenewAuto   = "auto"
+)
 
 // Values of Config.Accel.
 const (
@@ -55,6 +72,14 @@ func (c Config) validate() error {
 	case AccelAuto, AccelKVM, AccelTCG:
 	default:
 		errs = append(errs, fmt.Errorf("accelerator %q: must be %s, %s or %s", c.Accel, AccelAuto, AccelKVM, AccelTCG))
+	}
+	if c.LauncherArchive != "" && !filepath.IsAbs(c.LauncherStore) {
+		errs = append(errs, fmt.Errorf("the directory for the launcher image %q: must be an absolute path", c.LauncherStore))
+	}
+	switch c.Renew {
+	case "", RenewManual, RenewAuto:
+	default:
+		errs = append(errs, fmt.Errorf("renew %q: must be %s or %s", c.Renew, RenewManual, RenewAuto))
 	}
 	if len(errs) > 0 {
 		return fmt.Errorf("node agent: configuration: %w", errors.Join(errs...))

@@ -37,6 +37,14 @@ const drainLimit = 200 * time.Millisecond
 // follow watches a running machine until ctx ends: its process has ended, or the
 // agent lets go. A monitor that is lost while the process lives is connected anew.
 func (g *guest) follow(ctx context.Context, c *contact) {
+	g.mu.Lock()
+	g.proc = c.proc
+	g.mu.Unlock()
+	defer func() {
+		g.mu.Lock()
+		g.proc = nil
+		g.mu.Unlock()
+	}()
 	logDone := make(chan struct{})
 	go func() {
 		defer close(logDone)
@@ -52,6 +60,7 @@ func (g *guest) follow(ctx context.Context, c *contact) {
 		if err == nil {
 			wait.reset()
 			g.setClient(c.client)
+			g.wantRenewal()
 			g.clearMonitorProblem()
 			g.pump(ctx, c.client, &end)
 			g.setClient(nil)
@@ -106,8 +115,10 @@ func (g *guest) refresh(ctx context.Context, client *qmp.Client) error {
 	if err := g.setLinks(ctx, client); err != nil {
 		return err
 	}
+	q, r := g.assess(ctx, client)
 	at := g.now()
 	g.observe(func(o observed) observed {
+		o.qemu, o.renewable = q, r
 		o.up, o.run, o.emulated = true, run, !kvm.Enabled
 		if total := mem.Base + mem.Plugged; total < 1<<60 {
 			o.memory = int64(total)

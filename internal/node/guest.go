@@ -36,12 +36,18 @@ type guest struct {
 
 	console, vnc console.Port
 	screenMu     sync.Mutex // one screenshot at a time
+	// renewing is held while QEMU is replaced, and changing by whoever changes the
+	// machine's devices or replaces QEMU.
+	renewing, changing sync.Mutex
 
 	mu     sync.Mutex
 	vmi    *v1.VirtualMachineInstance
 	obs    observed
 	client *qmp.Client // nil while there is no monitor
-	disks  []machine.Disk
+	proc   process     // QEMU, while it is followed
+	// renewFailure is of the last renewal that failed.
+	renewFailure renewFailure
+	disks        []machine.Disk
 	// screen and serial: whether the machine has them; nil while not known.
 	screen, serial *bool
 	// told are the Events that are told once by this process.
@@ -61,7 +67,7 @@ func newGuest(a *agent, vmi *v1.VirtualMachineInstance, podUID string) *guest {
 	}
 	// The stages before QEMU runs are written with the phase, unless that takes long.
 	g.writes.at = a.now()
-	g.console = console.Port{Dial: g.dialer(contract.SerialSocket), Exclusive: true, Lossy: true}
+	g.console = console.Port{Dial: g.dialer(contract.SerialSocket), Exclusive: true, Lossy: true, Patience: renewLimit}
 	g.vnc = console.Port{Dial: g.dialer(contract.VNCSocket), Max: 16}
 	return g
 }

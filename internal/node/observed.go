@@ -27,6 +27,11 @@ type observed struct {
 	// memory is the guest's memory in bytes; 0 when not known.
 	memory int64
 
+	// qemu is the one that runs, and renewable whether it can be replaced; nil when
+	// not known.
+	qemu      *v1.QEMUStatus
+	renewable *renewable
+
 	// shape is known once the network is connected.
 	shape *shape
 

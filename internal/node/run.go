@@ -83,7 +83,15 @@ func Run(ctx context.Context, c Config) error {
 		condition: nodeCondition(accel, c.Accel, host), now: time.Now, log: log, every: beatEvery, retry: findNode,
 	}
 
+	if c.Renew == RenewAuto && a.images != nil {
+		a.renewals = make(chan struct{}, 1)
+	}
+
 	g, run := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		a.renewAll(run)
+		return nil
+	})
 	g.Go(func() error { return mgr.Start(run) })
 	g.Go(func() error { return api.ListenAndServe(run, c.ListenAddress) })
 	g.Go(func() error {
@@ -123,8 +131,9 @@ func newAgent(ctx context.Context, c Config, accel machine.Accel, log *slog.Logg
 		node: c.NodeName, kubeletRoot: c.KubeletRoot, accel: accel, arch: runtime.GOARCH,
 		log: log, dial: dialPod, network: realNetwork{}, now: time.Now,
 		// Readable by QEMU's group, and by nobody else.
-		owner: podfs.Owner{UID: 0, GID: v1.QEMUUser, Mode: 0o440},
-		times: defaultTimes(), guests: map[types.UID]*guest{}, ctx: ctx,
+		owner:  podfs.Owner{UID: 0, GID: v1.QEMUUser, Mode: 0o440},
+		images: newImageSource(c),
+		times:  defaultTimes(), guests: map[types.UID]*guest{}, ctx: ctx,
 	}
 }
 

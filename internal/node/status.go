@@ -68,6 +68,9 @@ func next(old v1.VirtualMachineInstanceStatus, vmi *v1.VirtualMachineInstance, o
 		st.Reason = reasonCrashed
 	}
 	shapeStatus(&st, vmi, o)
+	if o.qemu != nil {
+		st.QEMU = o.qemu.DeepCopy()
+	}
 	conditions(&st, o, now)
 	if o.agent && o.guestOS != nil {
 		g := o.guestOS
@@ -134,6 +137,9 @@ func conditions(st *v1.VirtualMachineInstanceStatus, o observed, now time.Time) 
 			"the machine runs in software emulation, many times slower than with KVM; the node's condition "+NodeCondition+" says why", now)
 	} else {
 		st.RemoveCondition(v1.VMISoftwareEmulation)
+	}
+	if r := o.renewable; r != nil {
+		st.SetCondition(v1.VMIRenewable, r.status, r.reason, r.message, now)
 	}
 	st.SetCondition(v1.VMILiveMigratable, corev1.ConditionFalse, reasonNotMigratable,
 		"its disks are files on this node, and live migration is not supported yet", now)

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -377,7 +378,8 @@ type pod struct {
 	// exited is closed when its process has ended.
 	exited  chan struct{}
 	once    sync.Once
-	out     *os.File // the container's log, to read
+	program atomic.Value // string: what its process runs, when not the image's QEMU
+	out     *os.File     // the container's log, to read
 	stdout  *os.File
 	machine contract.Machine
 
@@ -529,3 +531,9 @@ func (p fakeProcess) ReadInRoot(string, int64) ([]byte, error) {
 }
 
 func (p fakeProcess) HasDevice(string) (bool, error) { return false, nil }
+func (p fakeProcess) Exe() (string, error) {
+	if s, ok := p.program.Load().(string); ok {
+		return s, nil
+	}
+	return contract.QEMU, nil
+}

@@ -71,6 +71,8 @@ const (
 	Unpause    Verb = "unpause"
 	SoftReboot Verb = "softreboot"
 	Reset      Verb = "reset"
+	// Renew replaces QEMU by the node's newest while the guest runs.
+	Renew Verb = "renew"
 )
 
 // Channel is a byte stream of a running machine.
@@ -111,4 +113,5 @@ type Backend interface {
 	Unpause(ctx context.Context, vmi VMIRef) error
 	SoftReboot(ctx context.Context, vmi VMIRef) error
 	Reset(ctx context.Context, vmi VMIRef) error
+	Renew(ctx context.Context, vmi VMIRef) error
 }

@@ -23,7 +23,7 @@ import (
 func TestCalls(t *testing.T) {
 	t.Parallel()
 	a := newAgent(t)
-	for _, v := range []nodeapi.Verb{nodeapi.Pause, nodeapi.Unpause, nodeapi.SoftReboot, nodeapi.Reset} {
+	for _, v := range []nodeapi.Verb{nodeapi.Pause, nodeapi.Unpause, nodeapi.SoftReboot, nodeapi.Reset, nodeapi.Renew} {
 		if err := a.client.Call(t.Context(), node, vmi, v); err != nil {
 			t.Fatalf("%s: %v", v, err)
 		}
@@ -34,7 +34,7 @@ func TestCalls(t *testing.T) {
 		t.Fatalf("screenshot: %d bytes, %v", len(png), err)
 	}
 	suffix := " default/vm1 " + string(vmi.UID)
-	want := []string{"pause" + suffix, "unpause" + suffix, "softreboot" + suffix, "reset" + suffix, "screenshot moved" + suffix}
+	want := []string{"pause" + suffix, "unpause" + suffix, "softreboot" + suffix, "reset" + suffix, "renew" + suffix, "screenshot moved" + suffix}
 	if d := cmp.Diff(want, a.calls); d != "" {
 		t.Fatal(d)
 	}

@@ -11,7 +11,7 @@
 //
 // The protocol is HTTP/1.1:
 //
-//	PUT /v1/vmis/{namespace}/{name}/{uid}/{pause|unpause|softreboot|reset}
+//	PUT /v1/vmis/{namespace}/{name}/{uid}/{pause|unpause|softreboot|reset|renew}
 //	GET /v1/vmis/{namespace}/{name}/{uid}/vnc/screenshot[?moveCursor=true]
 //	GET /v1/vmis/{namespace}/{name}/{uid}/{console|vnc}[?preserveSession=true]
 //

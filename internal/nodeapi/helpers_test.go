@@ -94,6 +94,7 @@ func (b *backend) SoftReboot(_ context.Context, r nodeapi.VMIRef) error {
 	return b.called("softreboot", r)
 }
 func (b *backend) Reset(_ context.Context, r nodeapi.VMIRef) error { return b.called("reset", r) }
+func (b *backend) Renew(_ context.Context, r nodeapi.VMIRef) error { return b.called("renew", r) }
 
 // agent is a served backend and what reaches it.
 type agent struct {

@@ -132,3 +132,4 @@ func (b refusing) Pause(_ context.Context, r VMIRef) error      { return b.none(
 func (b refusing) Unpause(_ context.Context, r VMIRef) error    { return b.none(r) }
 func (b refusing) SoftReboot(_ context.Context, r VMIRef) error { return b.none(r) }
 func (b refusing) Reset(_ context.Context, r VMIRef) error      { return b.none(r) }
+func (b refusing) Renew(_ context.Context, r VMIRef) error      { return b.none(r) }

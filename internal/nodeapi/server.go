@@ -151,11 +151,12 @@ func (s *Server) call(w http.ResponseWriter, r *http.Request) {
 		Unpause:    s.cfg.Backend.Unpause,
 		SoftReboot: s.cfg.Backend.SoftReboot,
 		Reset:      s.cfg.Backend.Reset,
+		Renew:      s.cfg.Backend.Renew,
 	}
 	verb := Verb(r.PathValue("verb"))
 	do, ok := verbs[verb]
 	if !ok {
-		writeError(w, apierrors.NewBadRequest(fmt.Sprintf("verb %.80q: must be pause, unpause, softreboot or reset", verb)))
+		writeError(w, apierrors.NewBadRequest(fmt.Sprintf("verb %.80q: must be pause, unpause, softreboot, reset or renew", verb)))
 		return
 	}
 	vmi, err := ref(r)

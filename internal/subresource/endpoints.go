@@ -57,6 +57,8 @@ var endpoints = map[string]map[string]endpoint{
 		"unpause":        {method: http.MethodPut, serve: verb(nodeapi.Unpause)},
 		"softreboot":     {method: http.MethodPut, serve: verb(nodeapi.SoftReboot)},
 		"reset":          {method: http.MethodPut, serve: verb(nodeapi.Reset)},
+		// An addition of Skerry's own.
+		"renew": {method: http.MethodPut, serve: verb(nodeapi.Renew)},
 
 		"usbredir":                   {method: http.MethodGet, instead: "share files with the guest over ssh (virtctl scp)"},
 		"vsock":                      {method: http.MethodGet, instead: "use portforward"},

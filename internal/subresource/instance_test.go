@@ -56,6 +56,9 @@ func TestInstanceVerbs(t *testing.T) {
 		{"softreboot of a failed one", "softreboot", newVMI(kubevirtv1.Failed), 409, "VMI is not running"},
 		{"reset", "reset", running, 200, ""},
 		{"reset paused", "reset", paused, 200, ""},
+		{"renew", "renew", running, 200, ""},
+		{"renew paused", "renew", paused, 200, ""},
+		{"renew too early", "renew", newVMI(kubevirtv1.Pending), 409, "VMI is not running"},
 		{"reset too early", "reset", newVMI(kubevirtv1.Pending), 409, "VMI is not running"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

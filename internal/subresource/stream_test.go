@@ -320,6 +320,7 @@ func (agentBackend) Screenshot(context.Context, nodeapi.VMIRef, bool) ([]byte, e
 func (agentBackend) Pause(context.Context, nodeapi.VMIRef) error      { return nil }
 func (agentBackend) Unpause(context.Context, nodeapi.VMIRef) error    { return nil }
 func (agentBackend) SoftReboot(context.Context, nodeapi.VMIRef) error { return nil }
+func (agentBackend) Renew(context.Context, nodeapi.VMIRef) error      { return nil }
 func (agentBackend) Reset(_ context.Context, r nodeapi.VMIRef) error {
 	return apierrors.NewConflict(vmiResource, r.Name, errors.New("no reset today"))
 }
