@@ -54,6 +54,7 @@ on, and the next start takes them over.`,
 	f.StringVar(&cfg.ImagesDir, "images-dir", "", "directory of OCI archives to import (default: ../images beside skerry's directory, or images in the data directory)")
 	f.StringVar(&cfg.CgroupRoot, "cgroup-root", "", `cgroup of all pods (default: "/skerry", or one named after --data-dir)`)
 	f.StringVar(&cfg.Accel, "accel", "auto", "how machines are run: auto, kvm or tcg (emulation)")
+	f.StringVar(&cfg.Renew, "renew", "", "auto: running machines get a newer QEMU by themselves, one at a time, when this version brings one; manual: by skerry vm renew or a restart (default: as at the last start, at first manual)")
 	f.IntVarP(&cfg.Verbosity, "v", "v", 0, "how much Kubernetes writes to the log")
 	for _, p := range []struct {
 		port *int

@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/skerry-dev/skerry/internal/node"
 )
 
 // Defaults of a Config.
@@ -76,6 +78,10 @@ type Config struct {
 	CgroupRoot string
 	// Accel is the node agent's choice of QEMU accelerator: auto, kvm or tcg.
 	Accel string
+	// Renew is auto to replace the QEMU of running machines when this version of
+	// Skerry brings a newer one, or manual. Default: as at the last start, at first
+	// manual.
+	Renew string
 	// Verbosity is klog's -v. 0 is quiet.
 	Verbosity int
 	Ports     Ports
@@ -159,6 +165,18 @@ func (c *Config) Complete() error {
 	case "auto", "kvm", "tcg":
 	default:
 		bad("accelerator", c.Accel, "auto, kvm or tcg")
+	}
+	if c.Renew == "" {
+		// What was damaged or is not there yet is no reason to fail here.
+		if old, err := load(c.DataDir); err == nil {
+			c.Renew = old.Config.Renew
+		}
+	}
+	def(&c.Renew, node.RenewManual)
+	switch c.Renew {
+	case node.RenewAuto, node.RenewManual:
+	default:
+		bad("renew", c.Renew, node.RenewAuto+" or "+node.RenewManual)
 	}
 	if c.Ports == (Ports{}) {
 		c.Ports = DefaultPorts()

@@ -126,6 +126,9 @@ func (c *Config) ensureCgroupRoot(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// launcherArchive is the file of the image of machines' pods in ImagesDir.
+const launcherArchive = "launcher.tar"
+
 // archives reads what images there are to import. Those of every pod's first
 // container and of machines' pods must be among them.
 func (c *Config) archives() (all []containerd.Archive, pause, launcher string, err error) {
@@ -133,7 +136,7 @@ func (c *Config) archives() (all []containerd.Archive, pause, launcher string, e
 	if err != nil {
 		return nil, "", "", err
 	}
-	names := map[string]string{"pause.tar": "", "launcher.tar": ""}
+	names := map[string]string{"pause.tar": "", launcherArchive: ""}
 	for _, f := range files {
 		a, err := containerd.ReadArchive(f)
 		if err != nil {
@@ -142,12 +145,12 @@ func (c *Config) archives() (all []containerd.Archive, pause, launcher string, e
 		all = append(all, a)
 		names[filepath.Base(f)] = a.Name
 	}
-	for _, need := range []string{"pause.tar", "launcher.tar"} {
+	for _, need := range []string{"pause.tar", launcherArchive} {
 		if names[need] == "" {
 			return nil, "", "", fmt.Errorf("image archive %s is missing: build it with `make images`, or name its directory with --images-dir", filepath.Join(c.ImagesDir, need))
 		}
 	}
-	return all, names["pause.tar"], names["launcher.tar"], nil
+	return all, names["pause.tar"], names[launcherArchive], nil
 }
 
 func (c *Config) hostSummary() string {

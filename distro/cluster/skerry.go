@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -101,7 +102,8 @@ func (i *instance) runSkerry(ctx context.Context, launcher string) error {
 			REST: agentREST, NodeName: c.NodeName, KubeletRoot: c.KubeletRoot(),
 			ListenAddress: net.JoinHostPort(c.NodeAddress().String(), strconv.Itoa(c.Ports.NodeAgent)),
 			TLSCertFile:   i.dir.Cert(agentServer), TLSKeyFile: i.dir.Key(agentServer), ClientCAFile: i.dir.Cert(caName),
-			Accel: c.Accel,
+			Accel: c.Accel, Renew: c.Renew,
+			LauncherArchive: filepath.Join(c.ImagesDir, launcherArchive), LauncherStore: c.data("launcher"),
 		})
 	})
 	return nil

@@ -63,6 +63,7 @@ var verbs = []func(*globals) *cobra.Command{
 	(*globals).ssh,
 	(*globals).scp,
 	(*globals).expose,
+	(*globals).vm,
 }
 
 func (g *globals) verbs() []*cobra.Command {
