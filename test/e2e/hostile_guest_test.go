@@ -97,7 +97,7 @@ func residentMiB(t *testing.T) int64 {
 
 // floods is what the guest's root does all day: it fills its network's servers with
 // requests and garbage, and its guest agent's channel with everything but answers,
-// opening and closing it in between. The serial port comes last: the shell is on it.
+// opening and closing it in between. The serial port, with the shell on it, comes last.
 const floods = `
 gw=$(ip route | sed -n 's/^default via \([^ ]*\).*/\1/p')
 for p in /sys/class/virtio-ports/*; do read -r n <$p/name; case $n in *guest_agent*) port=/dev/${p##*/} ;; esac; done
@@ -110,9 +110,11 @@ while :; do
 	timeout 1 cat /dev/zero >$port
 	yes '{"return": {"name": "x", "id": 1}}' | timeout 1 cat >$port
 	yes '[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[' | tr -d '\n' | timeout 1 cat >$port
+	[ -c "$port" ] && echo round >>/tmp/rounds
 done >/dev/null 2>&1 &
-while :; do cat /dev/urandom; done >/dev/ttyS0 2>/dev/null &
 `
+
+const serialFlood = `while :; do cat /dev/urandom; done >/dev/ttyS0 2>/dev/null &`
 
 // A guest whose root floods everything there is, and one that resets itself all day,
 // have their limits. The agent's memory, its log and what it writes to the API have
@@ -145,12 +147,17 @@ func TestHostileGuest(t *testing.T) {
 	before, logBefore := residentMiB(t), logSize(t)
 	writes, writesOfReset := countWrites(t, bad), countWrites(t, reset)
 	root.send("\n" + floods + "\n")
+	waitFor(t, "the flood on the guest agent's channel", func() (bool, string) {
+		got := root.run("wc -l < /tmp/rounds")
+		return got != "" && got != "0" && !strings.Contains(got, "can't open"), got
+	})
+	root.send("\n" + serialFlood + "\n")
 	waitFor(t, "the flood on the serial port", func() (bool, string) {
 		all, _ := root.text()
 		return strings.Count(all, "\xff")+strings.Count(all, "\xfe") > 200, fmt.Sprint(len(all))
 	})
 	// As long as the neighbour takes for some work of its own.
-	for range 25 {
+	for range 10 {
 		if got := good.run("sleep 1; echo $((6 * 7))"); got != "42" {
 			t.Errorf("the neighbour's console says %q", got)
 		}
