@@ -76,6 +76,9 @@ disabled_plugins = [
 	str("Root", filepath.Join(c.State, "runc"))
 	boolean("SystemdCgroup", c.SystemdCgroup)
 
+	table("plugins", "'io.containerd.cri.v1.images'")
+	// A power cut after a pull must not leave an image of empty files.
+	boolean("image_pull_with_sync_fs", true)
 	table("plugins", "'io.containerd.cri.v1.images'", "pinned_images")
 	str("sandbox", c.SandboxImage)
 	table("plugins", "'io.containerd.shim.v1.manager'")

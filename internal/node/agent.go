@@ -100,6 +100,7 @@ type times struct {
 	question    time.Duration    // for all answers of a guest agent
 	askAgain    []time.Duration  // between questions to a guest agent; the last repeats
 	quietStatus time.Duration    // between writes of a status that are not urgent
+	resume      [2]time.Duration // until a machine goes on that an error of a disk stopped: at first, and at most
 }
 
 func defaultTimes() times {
@@ -114,6 +115,7 @@ func defaultTimes() times {
 		question:    10 * time.Second,
 		askAgain:    []time.Duration{5 * time.Second, 15 * time.Second, time.Minute, 5 * time.Minute},
 		quietStatus: time.Second,
+		resume:      [2]time.Duration{5 * time.Second, 3 * time.Minute},
 	}
 }
 

@@ -251,6 +251,25 @@ func TestDiskError(t *testing.T) {
 	w.wantEvents("Normal Created", "Normal Started", "Warning Paused")
 }
 
+// A machine that stands still for want of space goes on by itself, also when the
+// first attempts fail, and no user's pause is lifted that way.
+func TestMachineGoesOnAfterDiskError(t *testing.T) {
+	t.Parallel()
+	w, p := runningWorld(t)
+	p.qemu.SetState(false, "io-error")
+	p.qemu.Emit("STOP", nil)
+	w.until("stopped", has(v1.VMIPaused))
+	w.poll(func() bool { return p.qemu.Count("cont") > 0 }, func() string { return "not resumed" })
+	w.until("running", hasNot(v1.VMIPaused))
+	must(t, backend{w.agent}.Pause(t.Context(), testRef))
+	w.until("paused", has(v1.VMIPaused))
+	r := newResumer(w.agent.guestOf(testUID))
+	r.armed = true
+	if r.look(); r.armed {
+		t.Error("a machine that a user paused would be resumed")
+	}
+}
+
 func runningWorld(t *testing.T, change ...func(*v1.VirtualMachineInstance)) (*world, *pod) {
 	t.Helper()
 	vmi := testVMI()

@@ -150,8 +150,11 @@ func (g *guest) pump(ctx context.Context, client *qmp.Client, end *ending) {
 	if open, err := agentOpen(ctx, client); err == nil {
 		talk.channel(open)
 	}
+	again := newResumer(g)
+	defer again.stop()
 	quit := false
 	for {
+		again.look()
 		// Deletion is looked at first: the news of it may be older than the monitor.
 		if deleting, atOnce := g.deleting(); deleting {
 			g.shuttingDown()
@@ -169,6 +172,8 @@ func (g *guest) pump(ctx context.Context, client *qmp.Client, end *ending) {
 			}
 			g.event(ctx, client, e, end, talk)
 		case <-g.news:
+		case <-again.timer.C:
+			again.try(ctx, client)
 		case <-talk.timer.C:
 			talk.ask()
 		case a := <-talk.answers:

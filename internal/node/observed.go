@@ -98,7 +98,7 @@ func (o observed) paused() (reason, message string, paused bool) {
 		if what == "" {
 			what = "a disk could not be read or written"
 		}
-		return reasonPausedIOError, what + "; the machine stands still so that nothing is lost: see that the node's disk has space and works, then unpause it", true
+		return reasonPausedIOError, what + "; the machine stands still so that nothing is lost, and goes on by itself when the node's disk has space and works", true
 	}
 	return "", "", false
 }

@@ -123,6 +123,7 @@ func (w *world) start() {
 	a.times.look = [2]time.Duration{time.Millisecond, 10 * time.Millisecond}
 	a.times.retry = [2]time.Duration{time.Millisecond, 20 * time.Millisecond}
 	a.times.quietStatus = time.Millisecond
+	a.times.resume = [2]time.Duration{20 * time.Millisecond, 50 * time.Millisecond}
 	a.times.askAgain = []time.Duration{5 * time.Millisecond}
 	notify, err := podfs.NewNotifier()
 	must(w.t, err)

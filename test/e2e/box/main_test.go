@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +21,7 @@ import (
 var box *node.Node
 
 // deadline bounds every wait; a wait ends as soon as its condition holds.
-const deadline = 5 * time.Minute
+const deadline = 3 * time.Minute
 
 func TestMain(m *testing.M) {
 	code, err := run(m)
@@ -56,6 +57,25 @@ func reset() error {
 // fresh brings a new cluster up for one test and removes it at its end. Flags are up's.
 func fresh(t *testing.T, flags ...string) {
 	t.Helper()
+	resetAfter(t)
+	up(t, flags...)
+	connect(t)
+}
+
+// connect connects to a cluster that is up, and brings the guests' image in.
+func connect(t *testing.T) {
+	t.Helper()
+	err := box.Connect()
+	if err == nil {
+		_, err = box.Skerry(t.Context(), "image", "import", filepath.Join(filepath.Dir(box.Bin), "test-images", "tiny-kernel.tar"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func resetAfter(t *testing.T) {
+	t.Helper()
 	t.Cleanup(func() {
 		if t.Failed() {
 			box.DumpLog(os.Stderr)
@@ -64,10 +84,6 @@ func fresh(t *testing.T, flags ...string) {
 			t.Errorf("reset: %v", err)
 		}
 	})
-	up(t, flags...)
-	if err := errors.Join(box.Connect(), box.ImportTestImages(t.Context())); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // up starts the cluster and fails the test if it does not come up.

@@ -35,13 +35,18 @@ import (
 const bootID = "/proc/sys/kernel/random/boot_id"
 
 // cut ends all processes of the node at once, without a word, as when the power
-// goes: first those that would react to the end of the others. Then it takes away
-// what only the kernel's memory holds. It does not ask Skerry's own code for any of
-// that, which is what is under test.
+// goes. It does not ask Skerry's own code for any of that, which is what is under
+// test.
 func cut(t *testing.T) {
 	t.Helper()
 	cgroup := cgroupRoot(t)
 	killAll(t, cgroup)
+	forget(t, cgroup)
+}
+
+// forget takes away what only the kernel's memory holds.
+func forget(t *testing.T, cgroup string) {
+	t.Helper()
 	unmountBelow(t, box.DataDir, box.RunDir)
 	// The network namespace is the tests' own: all that is in it is the node's.
 	for _, l := range linkNames(t) {
@@ -61,6 +66,7 @@ func cut(t *testing.T) {
 	})
 }
 
+// killAll kills first those that would react to the end of the others.
 func killAll(t *testing.T, cgroup string) {
 	t.Helper()
 	waitFor(t, "the node's processes to be gone", func() (bool, string) {
@@ -156,21 +162,30 @@ func removeCgroups(root string) (left []string) {
 
 func unmountBelow(t *testing.T, dirs ...string) {
 	t.Helper()
-	b, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	all := strings.Split(string(b), "\n")
-	for _, l := range slices.Backward(all) {
-		f := strings.Fields(l)
+	for _, m := range slices.Backward(mountPoints(t)) {
 		for _, d := range dirs {
-			if len(f) > 4 && strings.HasPrefix(f[4], d+"/") {
-				if err := unix.Unmount(f[4], unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
-					t.Errorf("unmount %s: %v", f[4], err)
+			if strings.HasPrefix(m, d+"/") {
+				if err := unix.Unmount(m, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
+					t.Errorf("unmount %s: %v", m, err)
 				}
 			}
 		}
 	}
+}
+
+// mountPoints are those of this mount namespace, in the order of mounting.
+func mountPoints(t *testing.T) (points []string) {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for l := range strings.Lines(string(b)) {
+		if f := strings.Fields(l); len(f) > 4 {
+			points = append(points, f[4])
+		}
+	}
+	return points
 }
 
 func linkNames(t *testing.T) (names []string) {
@@ -196,6 +211,7 @@ func reboot(t *testing.T) {
 	newBootID(t)
 }
 
+// newBootID lasts until the test ends.
 func newBootID(t *testing.T) {
 	t.Helper()
 	b := make([]byte, 16)
