@@ -18,21 +18,21 @@ K8S_LDFLAGS := $(LDFLAGS) \
 	-X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37 \
 	-X k8s.io/client-go/pkg/version.gitVersion=$(K8S_VERSION)
 
-.PHONY: demo test unit e2e campaign build generate lint bench clean deps binaries images guests check
+.PHONY: demo test unit e2e campaign build generate lint bench clean deps binaries images guests check failpoints
 
 demo: build guests ## from nothing to a command run over ssh in a Debian guest
 	hack/demo.sh
 
-test: build guests check ## everything that must hold
+test: build guests failpoints check ## everything that must hold
 	hack/test.sh all
 
 unit: build check ## tests that need no node (root ones run when root)
 	hack/test.sh unit
 
-e2e: build guests ## tests on a real node
+e2e: build guests failpoints ## tests on a real node
 	hack/test.sh e2e
 
-campaign: build guests ## long runs: every kill, every guest
+campaign: build guests failpoints ## long runs: every kill, every guest
 	hack/test.sh campaign
 
 bench: build guests ## prints a table, writes bench-results.json
@@ -55,6 +55,15 @@ images: binaries
 guests: binaries
 	go run ./test/guest/build -out build/test-images
 
+FP := build/failpoints
+
+failpoints: binaries ## the build with failpoints, for tests; only what has them is linked anew
+	@mkdir -p $(FP)/bin && ln -sfn ../test-images $(FP)/test-images
+	@for f in $(BIN)/*; do case $$f in */skerry|*/skerry-launcher) ;; *) ln -sf ../../bin/$${f##*/} $(FP)/bin/ ;; esac; done
+	go build -tags failpoints -ldflags '$(LDFLAGS)' -o $(FP)/bin/ ./cmd/skerry-launcher
+	cd distro && go build -tags failpoints -ldflags '$(K8S_LDFLAGS)' -o ../$(FP)/bin/ ./cmd/skerry
+	go run ./images/build -version $(VERSION) -launcher $(FP)/bin/skerry-launcher -out $(FP)/images
+
 generate: ## regenerates what is checked in, then fails if that changed anything
 	go generate ./api/...
 	@git diff --exit-code -- api deploy || { echo "generated files were out of date: commit them" >&2; exit 1; }
@@ -62,7 +71,7 @@ generate: ## regenerates what is checked in, then fails if that changed anything
 check: ## formatting and vet, in all modules
 	@test -z "$$(gofmt -l $$(git ls-files '*.go') | tee /dev/stderr)" || { echo "run gofmt -w on these" >&2; exit 1; }
 	go vet ./...
-	go vet -tags 'root e2e qemu' ./...
+	go vet -tags 'root e2e qemu failpoints' ./...
 	cd distro && go vet ./...
 
 lint: check ## golangci-lint's default set, built from its Go module at a pinned version

@@ -1,16 +1,10 @@
 #!/usr/bin/env bash
-# Builds Skerry with failpoints (package internal/failpoint) beside the ordinary
-# build, for tests alone: only what has failpoints is linked anew. With arguments it
-# then runs `go test` with them on a node of that build.
+# Runs the tests that inject errors and deaths at failpoints (package
+# internal/failpoint), with the build that has them (`make failpoints`). Arguments
+# go to `go test`. As hack/e2e.sh it runs apart from whatever runs on this machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-out=build/failpoints
-mkdir -p $out/bin
-go build -tags failpoints -ldflags "$LDFLAGS" -o $out/bin/ ./cmd/skerry-launcher
-(cd distro && go build -tags failpoints -ldflags "$K8S_LDFLAGS" -o ../$out/bin/ ./cmd/skerry)
-for f in build/bin/*; do
-	name=${f##*/}
-	[ -e "$out/bin/$name" ] || ln -s "../../bin/$name" "$out/bin/$name"
-done
-ln -sfn ../test-images $out/test-images
-go run ./images/build -version "$SKERRY_VERSION" -launcher $out/bin/skerry-launcher -out $out/images
+export SKERRY_BIN=${SKERRY_BIN:-$PWD/build/failpoints/bin} SKERRY_E2E_DIR=${SKERRY_E2E_DIR:-/var/tmp/skerry-failpoints}
+export SKERRY_FAILPOINTS=$SKERRY_E2E_DIR/failpoints
+exec hack/apart.sh "$(basename "$SKERRY_E2E_DIR")" "$SKERRY_E2E_DIR" \
+	go test -tags 'e2e failpoints' -count=1 -timeout=3h -run '^TestFailpoint' "$@" ./test/e2e

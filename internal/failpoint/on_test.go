@@ -48,7 +48,7 @@ func armed(t *testing.T, action string) arm.Dir {
 
 func hits(t *testing.T, d arm.Dir, want int) {
 	t.Helper()
-	if n, err := d.Hits(place); err != nil || n != want {
+	if n, err := d.Count(place); err != nil || n != want {
 		t.Errorf("%d hits, %v, want %d", n, err, want)
 	}
 }

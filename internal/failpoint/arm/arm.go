@@ -14,7 +14,6 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
-	"strings"
 
 	"github.com/skerry-dev/skerry/internal/failpoint"
 )
@@ -66,18 +65,6 @@ func (d Dir) Disarm(name string) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
-}
-
-// Hits is how often the place was hit while it was armed.
-func (d Dir) Hits(name string) (int, error) {
-	all, err := os.ReadDir(filepath.Join(string(d), failpoint.HitsDir))
-	n := 0
-	for _, e := range all {
-		if base := e.Name(); strings.TrimSuffix(base, filepath.Ext(base)) == name {
-			n++
-		}
-	}
-	return n, err
 }
 
 // Armed are the names of the places that are armed.
