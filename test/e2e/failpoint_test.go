@@ -19,7 +19,6 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
 	"github.com/skerry-dev/skerry/internal/failpoint"
 	"github.com/skerry-dev/skerry/internal/failpoint/arm"
 )
@@ -77,7 +76,7 @@ spec:
     resourceRules:
     - {apiGroups: [""], apiVersions: ["v1"], operations: ["CREATE"], resources: ["pods"]}
   matchConditions:
-  - {name: machines, expression: "object.metadata.?labels['kubevirt.io'].orValue('') == 'virt-launcher'"}
+  - {name: machines, expression: "object.metadata.?labels['kubevirt.io'].orValue('') == 'virt-launcher' || object.metadata.?labels['failpoints'].orValue('') == 'probe'"}
   mutations:
   - patchType: JSONPatch
     jsonPatch:
@@ -111,7 +110,7 @@ func (f *injector) reachLaunchers() {
 	ns := namespace(f.t)
 	waitFor(f.t, "the policy for launchers to be in force", func() (bool, string) {
 		p := toolsPod(ns, "probe")
-		p.Labels[v1.AppLabel] = v1.AppLauncher
+		p.Labels["failpoints"] = "probe"
 		p.Spec.Volumes = []corev1.Volume{{Name: "x", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
 		p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "x", MountPath: "/x"}}
 		err := shared.Client.Create(f.t.Context(), p, client.DryRunAll)

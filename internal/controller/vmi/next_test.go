@@ -119,6 +119,13 @@ func failedPod(reason, message string) podOpt {
 	}
 }
 
+// container gives the pod's container a state.
+func container(state corev1.ContainerState) podOpt {
+	return func(p *corev1.Pod) {
+		p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: v1.ComputeContainer, ContainerID: "containerd://1", State: state}}
+	}
+}
+
 func podCond(t corev1.PodConditionType, s corev1.ConditionStatus, reason, message string) podOpt {
 	return func(p *corev1.Pod) {
 		p.Status.Conditions = append(p.Status.Conditions, corev1.PodCondition{Type: t, Status: s, Reason: reason, Message: message})
@@ -265,6 +272,16 @@ func TestNext(t *testing.T) {
 			deletes: []Deletion{{Name: podtemplate.PodName("web", "uid-web"), UID: "uid-pod", Grace: 0}}},
 		"refused just now, by the second node": {vmi: instance(v1.Scheduled), pods: []corev1.Pod{pod(failedPod("OutOfcpu", "x"), created(born.Add(8*time.Second)))}, phase: v1.Pending,
 			ready: "False/GuestNotRunning", synced: "False/PodRejected", events: []string{"Warning PodRejected"}, after: 2 * time.Second},
+		"refused for a reason of its own": {vmi: instance(v1.Scheduled), pods: []corev1.Pod{pod(failedPod("Evicted", "Pod was rejected: The node had condition: [DiskPressure]. "))}, phase: v1.Pending,
+			ready: "False/GuestNotRunning", synced: "False/PodRejected", message: "DiskPressure", events: []string{"Warning PodRejected"},
+			deletes: []Deletion{{Name: podtemplate.PodName("web", "uid-web"), UID: "uid-pod", Grace: 0}}},
+		"evicted before its machine ran": {vmi: instance(v1.Scheduled), pods: []corev1.Pod{pod(failedPod("Evicted", "The node was low on resource: memory."))}, phase: v1.Failed, reason: ReasonEvicted,
+			node: "node-a", label: "node-a", active: map[string]string{"uid-pod": "node-a"}, ready: "False/Evicted", events: []string{"Warning Evicted"}},
+		"refused with its container made but not started": {vmi: instance(v1.Scheduled), pods: []corev1.Pod{pod(failedPod("UnexpectedAdmissionError", "Pod was rejected: x"), container(corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{}}))}, phase: v1.Pending,
+			ready: "False/GuestNotRunning", synced: "False/PodRejected", events: []string{"Warning PodRejected"},
+			deletes: []Deletion{{Name: podtemplate.PodName("web", "uid-web"), UID: "uid-pod", Grace: 0}}},
+		"refused although its container ran": {vmi: instance(v1.Scheduled), pods: []corev1.Pod{pod(failedPod("UnexpectedAdmissionError", "Pod was rejected: x"), container(corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}))}, phase: v1.Failed, reason: ReasonPodFailed,
+			node: "node-a", label: "node-a", active: map[string]string{"uid-pod": "node-a"}, ready: "False/PodFailed", events: []string{"Warning PodFailed"}},
 		"refused, taken back, deleted": {vmi: instance(v1.Pending, condition(v1.VMISynchronized, corev1.ConditionFalse, ReasonPodRejected)), create: true, phase: v1.Pending, synced: "False/PodRejected", same: true},
 		"refused after a restart of the node": {vmi: instance(v1.Running), pods: []corev1.Pod{pod(failedPod("UnexpectedAdmissionError", "x"))}, phase: v1.Failed, reason: ReasonPodRejected,
 			node: "node-a", label: "node-a", active: map[string]string{"uid-pod": "node-a"}, ready: "False/PodRejected", events: []string{"Warning PodRejected"}},

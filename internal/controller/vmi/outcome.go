@@ -39,12 +39,20 @@ func terminated(pod *corev1.Pod) *corev1.ContainerStateTerminated {
 	return nil
 }
 
+// rejectedMessage is what the kubelet's message begins with for every pod that it
+// does not admit, whatever the reason (rejectPod in k8s.io/kubernetes/pkg/kubelet).
+const rejectedMessage = "Pod was rejected: "
+
 // rejected tells whether the node's kubelet refused the pod before any of it
 // started: another pod, or the same node a little later, may be accepted. The
-// usual case is a device plugin that has not registered again yet.
+// usual case is a pod that was bound but not started when the kubelet died: the
+// next one looks at it before the device plugins have registered again.
 func rejected(pod *corev1.Pod) bool {
-	if pod.Status.Phase != corev1.PodFailed || terminated(pod) != nil {
+	if pod.Status.Phase != corev1.PodFailed || started(pod) {
 		return false
+	}
+	if strings.HasPrefix(pod.Status.Message, rejectedMessage) {
+		return true
 	}
 	switch r := pod.Status.Reason; r {
 	case "UnexpectedAdmissionError", "NodeAffinity", "TopologyAffinityError":
@@ -52,6 +60,18 @@ func rejected(pod *corev1.Pod) bool {
 	default:
 		return strings.HasPrefix(r, "OutOf")
 	}
+}
+
+// started tells whether any container of the pod ever ran.
+func started(pod *corev1.Pod) bool {
+	for _, all := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
+		for i := range all {
+			if c := &all[i]; c.RestartCount > 0 || c.State.Running != nil || c.State.Terminated != nil || c.LastTerminationState.Terminated != nil {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // judge says how the machine ended whose pod has ended.
