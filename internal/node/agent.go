@@ -34,6 +34,7 @@ type process interface {
 	ReadInRoot(path string, limit int64) ([]byte, error)
 	HasDevice(path string) (bool, error)
 	Exe() (string, error)
+	Cgroups() ([]byte, error)
 	Close() error
 }
 
@@ -58,6 +59,7 @@ func dialPod(ctx context.Context, dir *podfs.Dir, socket, podUID string) (net.Co
 type agent struct {
 	node        string
 	kubeletRoot string
+	cgroupRoot  string
 	accel       machine.Accel
 	arch        string
 
@@ -101,6 +103,7 @@ type times struct {
 	askAgain    []time.Duration  // between questions to a guest agent; the last repeats
 	quietStatus time.Duration    // between writes of a status that are not urgent
 	resume      [2]time.Duration // until a machine goes on that an error of a disk stopped: at first, and at most
+	resize      resizeTimes
 }
 
 func defaultTimes() times {
@@ -116,6 +119,7 @@ func defaultTimes() times {
 		askAgain:    []time.Duration{5 * time.Second, 15 * time.Second, time.Minute, 5 * time.Minute},
 		quietStatus: time.Second,
 		resume:      [2]time.Duration{5 * time.Second, 3 * time.Minute},
+		resize:      defaultResizeTimes(),
 	}
 }
 

@@ -62,7 +62,7 @@ func (g *guest) follow(ctx context.Context, c *contact) {
 			g.setClient(c.client)
 			g.wantRenewal()
 			g.clearMonitorProblem()
-			g.pump(ctx, c.client, &end)
+			g.pump(ctx, c, &end)
 			g.setClient(nil)
 			if lost.take(g.now(), lostBurst, lostInterval) > 0 {
 				err = errMonitorEnds
@@ -112,6 +112,10 @@ func (g *guest) refresh(ctx context.Context, client *qmp.Client) error {
 	if err != nil {
 		return err
 	}
+	size, err := readSizes(ctx, client, g.instance())
+	if err != nil {
+		return err
+	}
 	if err := g.setLinks(ctx, client); err != nil {
 		return err
 	}
@@ -122,6 +126,9 @@ func (g *guest) refresh(ctx context.Context, client *qmp.Client) error {
 		o.up, o.run, o.emulated = true, run, !kvm.Enabled
 		if total := mem.Base + mem.Plugged; total < 1<<60 {
 			o.memory = int64(total)
+		}
+		if o.sizes == nil {
+			o.sizes = size
 		}
 		return o.withStage(v1.StageQEMU, at)
 	})
@@ -144,9 +151,12 @@ func (g *guest) setLinks(ctx context.Context, client *qmp.Client) error {
 }
 
 // pump handles events and news until the monitor or ctx ends.
-func (g *guest) pump(ctx context.Context, client *qmp.Client, end *ending) {
+func (g *guest) pump(ctx context.Context, c *contact, end *ending) {
+	client := c.client
 	talk := newTalk(g, ctx)
 	defer talk.stop()
+	resize, stop := startResizer(ctx, g, client, c.proc)
+	defer stop()
 	if open, err := agentOpen(ctx, client); err == nil {
 		talk.channel(open)
 	}
@@ -171,7 +181,9 @@ func (g *guest) pump(ctx context.Context, client *qmp.Client, end *ending) {
 				return
 			}
 			g.event(ctx, client, e, end, talk)
+			resize.event(e)
 		case <-g.news:
+			resize.told()
 		case <-again.timer.C:
 			again.try(ctx, client)
 		case <-talk.timer.C:

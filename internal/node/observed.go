@@ -32,6 +32,10 @@ type observed struct {
 	qemu      *v1.QEMUStatus
 	renewable *renewable
 
+	// sizes is how far the machine can be resized and has been; nil when QEMU has
+	// not said.
+	sizes *sizes
+
 	// shape is known once the network is connected.
 	shape *shape
 

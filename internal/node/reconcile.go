@@ -135,6 +135,9 @@ func (r *reconciler) report(ctx context.Context, g *guest, cached *v1.VirtualMac
 		return reconcile.Result{}, err
 	}
 	w.last, w.overVersion, w.at = written, cached.ResourceVersion, now
+	if !equality.Semantic.DeepEqual(base.Status.Resize, want.Status.Resize) {
+		g.update(written) // a resize goes on only once it is announced
+	}
 	for _, h := range happenings(&base.Status, &want.Status) {
 		r.events.Eventf(base, nil, h.kind, h.reason, eventAction, "%s", h.note)
 	}

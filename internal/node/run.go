@@ -32,6 +32,7 @@ import (
 	"github.com/skerry-dev/skerry/internal/hostinfo"
 	"github.com/skerry-dev/skerry/internal/machine"
 	"github.com/skerry-dev/skerry/internal/nodeapi"
+	"github.com/skerry-dev/skerry/internal/podcgroup"
 	"github.com/skerry-dev/skerry/internal/podfs"
 )
 
@@ -128,7 +129,7 @@ func localHost(nodeName string) hostinfo.Source {
 
 func newAgent(ctx context.Context, c Config, accel machine.Accel, log *slog.Logger) *agent {
 	return &agent{
-		node: c.NodeName, kubeletRoot: c.KubeletRoot, accel: accel, arch: runtime.GOARCH,
+		node: c.NodeName, kubeletRoot: c.KubeletRoot, cgroupRoot: podcgroup.Root, accel: accel, arch: runtime.GOARCH,
 		log: log, dial: dialPod, network: realNetwork{}, now: time.Now,
 		// Readable by QEMU's group, and by nobody else.
 		owner:  podfs.Owner{UID: 0, GID: v1.QEMUUser, Mode: 0o440},

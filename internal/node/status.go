@@ -71,6 +71,9 @@ func next(old v1.VirtualMachineInstanceStatus, vmi *v1.VirtualMachineInstance, o
 	if o.qemu != nil {
 		st.QEMU = o.qemu.DeepCopy()
 	}
+	if o.sizes != nil {
+		resizeStatus(&st, vmi, o.sizes)
+	}
 	conditions(&st, o, now)
 	if o.agent && o.guestOS != nil {
 		g := o.guestOS
@@ -244,6 +247,9 @@ func setStage(st *v1.VirtualMachineInstanceStatus, stage v1.Stage, at time.Time)
 // until there is more to write: the guest has some influence on how often it changes.
 func urgent(old, next *v1.VirtualMachineInstanceStatus) bool {
 	if old.Phase != next.Phase || old.Reason != next.Reason {
+		return true
+	}
+	if resizeUrgent(old.Resize, next.Resize) {
 		return true
 	}
 	for _, t := range []v1.VirtualMachineInstanceConditionType{v1.VMIPaused, v1.VMISynchronized} {

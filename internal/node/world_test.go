@@ -125,6 +125,12 @@ func (w *world) start() {
 	a.times.quietStatus = time.Millisecond
 	a.times.resume = [2]time.Duration{20 * time.Millisecond, 50 * time.Millisecond}
 	a.times.askAgain = []time.Duration{5 * time.Millisecond}
+	a.cgroupRoot = filepath.Join(w.root, "cgroup")
+	a.times.resize = resizeTimes{
+		look: [2]time.Duration{time.Millisecond, 5 * time.Millisecond}, soon: 5 * time.Millisecond, online: time.Millisecond,
+		ask: 5 * time.Millisecond, driver: 50 * time.Millisecond, boot: 50 * time.Millisecond,
+		take: 100 * time.Millisecond, give: 50 * time.Millisecond, giveAgain: 50 * time.Millisecond,
+	}
 	notify, err := podfs.NewNotifier()
 	must(w.t, err)
 	a.notify = notify
@@ -537,4 +543,7 @@ func (p fakeProcess) Exe() (string, error) {
 		return s, nil
 	}
 	return contract.QEMU, nil
+}
+func (p fakeProcess) Cgroups() ([]byte, error) {
+	return []byte("0::/kubepods/pod" + testPod + "/c\n"), nil
 }

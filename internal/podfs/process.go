@@ -141,6 +141,14 @@ func (p *Process) InPod(podUID string) (bool, error) {
 	return cgroupsNamePod(string(b), podUID), nil
 }
 
+// Cgroups is the process's place in each hierarchy: its /proc/PID/cgroup file.
+func (p *Process) Cgroups() ([]byte, error) { return p.read("cgroup", 64<<10) }
+
+// NamesPod tells whether a directory of that name is the pod's cgroup.
+func NamesPod(name, podUID string) bool {
+	return podUID != "" && cgroupsNamePod("0::/kubepods/"+name, podUID)
+}
+
 // cgroupsNamePod looks for the pod in a /proc/PID/cgroup file. The kubelet calls
 // a pod's cgroup "pod<uid>" with the cgroupfs driver and
 // "kubepods[-<qos>]-pod<uid with _ for ->.slice" with systemd's. The first one

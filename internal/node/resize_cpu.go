@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
+	"github.com/skerry-dev/skerry/internal/guestagent"
+	"github.com/skerry-dev/skerry/internal/hotplug"
+	"github.com/skerry-dev/skerry/internal/qmp"
+	"github.com/skerry-dev/skerry/internal/resize"
+)
+
+// passCPU is pass for vCPUs.
+func (r *resizer) passCPU(ctx context.Context, vmi *v1.VirtualMachineInstance, want int64) (pending bool, err error) {
+	t := &r.cpu
+	r.begin(t, want)
+	cpus, err := hotplug.ReadCPUs(ctx, r.client)
+	if err != nil {
+		return false, err
+	}
+	started, err := r.startedVCPUs(ctx, cpus, want)
+	if err != nil {
+		return false, err
+	}
+	r.look(t, int64(cpus.Present()), started)
+	step, err := r.next(vmi, resize.CPU, t, int64(cpus.AtBoot()), t.machine, t.machine, 0)
+	if err != nil {
+		return false, err
+	}
+	now := r.g.now()
+	switch step.Action {
+	case resize.Done:
+		t.finish(now, resize.GuestPart(vmi, resize.CPU))
+		return false, nil
+	case resize.Announce:
+		return false, nil // the status's news brings the next pass
+	case resize.AwaitPod:
+		t.clear()
+		return true, nil
+	case resize.Plug:
+		t.stamp(v1.GuestResizeAnnounced, t.since)
+		t.stamp(v1.GuestResizeCovered, now)
+		return r.growCPU(ctx, t, cpus)
+	case resize.Unplug:
+		t.stamp(v1.GuestResizeAnnounced, t.since)
+		return r.shrinkCPU(ctx, t, cpus)
+	case resize.AwaitGuest:
+	default:
+		return false, nil
+	}
+	// It is plugged, and the guest has not started it.
+	t.stamp(v1.GuestResizeAnnounced, t.since)
+	t.stamp(v1.GuestResizePlugged, now)
+	if r.paused(t) {
+		return true, nil
+	}
+	if now.Sub(t.moved) > r.g.times.resize.take {
+		t.obstacle(obstacleNotStarted, "%d vCPUs are plugged, but the guest has started only %d of them: "+
+			"have it take plugged CPUs online, by the guest agent (qemu-guest-agent) or a udev rule (SUBSYSTEM==\"cpu\", ACTION==\"add\", ATTR{online}=\"1\")", t.machine, t.guest)
+	}
+	return true, nil
+}
+
+// finish notes that a change is done, also one that an earlier agent began.
+func (t *track) finish(now time.Time, written *v1.GuestResourceResize) {
+	if len(t.times) > 0 || written != nil && written.Target != nil && len(written.Times) > 0 {
+		t.stamp(v1.GuestResizeDone, now)
+	}
+	t.clear()
+}
+
+// growCPU plugs one socket.
+func (r *resizer) growCPU(ctx context.Context, t *track, cpus hotplug.CPUs) (bool, error) {
+	if n := cpus.NextPlugs(); n == 0 || t.machine+int64(n) > t.want {
+		t.obstacle(obstacleNoRoom, "the machine has %d vCPUs and places for %d, in sockets of %d: it can have %d only after a restart",
+			cpus.Present(), cpus.Max(), cpus.Max()/max(len(cpus.Sockets), 1), t.want)
+		return false, nil
+	}
+	// An emulating QEMU never gives the room of a vCPU back, and aborts without it.
+	if s := r.g.snapshot(); s.emulated && cpus.AtBoot()+cpus.Plugs+cpus.NextPlugs() > cpus.Max() {
+		t.obstacle(obstaclePlugLimit, "software emulation has room for %d vCPUs that were ever plugged into this QEMU, and %d were: "+
+			"renew QEMU (skerry vm renew) or restart the machine; with KVM there is no such limit", cpus.Max()-cpus.AtBoot(), cpus.Plugs)
+		return false, nil
+	}
+	if err := r.g.step(ctx, "agent.resize.before-plug-cpu"); err != nil {
+		return false, err
+	}
+	if err := hotplug.PlugSocket(ctx, r.client, cpus); err != nil {
+		return false, err
+	}
+	if err := r.g.step(ctx, "agent.resize.after-plug-cpu"); err != nil {
+		return false, err
+	}
+	t.clear()
+	t.told = r.g.now()
+	r.poke() // the next socket at once
+	return true, nil
+}
+
+// shrinkCPU asks the guest for one socket, and again from time to time.
+func (r *resizer) shrinkCPU(ctx context.Context, t *track, cpus hotplug.CPUs) (bool, error) {
+	now := r.g.now()
+	if int64(cpus.AtBoot()) > t.want {
+		t.obstacle(obstacleNoRoom, "%d of the machine's vCPUs are there since its start and cannot be taken away: it can have %d only after a restart", cpus.AtBoot(), t.want)
+		return false, nil
+	}
+	if r.paused(t) {
+		return true, nil
+	}
+	if now.Sub(t.moved) > r.g.times.resize.give {
+		t.obstacle(obstacleKeepsVCPU, "the guest has %d vCPUs and does not give back down to %d: see its kernel's log; it is asked again every %v", t.machine, t.want, r.g.times.resize.giveAgain)
+	}
+	every := r.g.times.resize.ask
+	if t.reason != "" {
+		every = r.g.times.resize.giveAgain
+	}
+	if now.Sub(t.asked) < every && !t.moved.After(t.asked) {
+		return true, nil
+	}
+	if err := r.g.step(ctx, "agent.resize.before-unplug-cpu"); err != nil {
+		return false, err
+	}
+	if err := hotplug.UnplugSocket(ctx, r.client, cpus); err != nil {
+		return false, err
+	}
+	if err := r.g.step(ctx, "agent.resize.after-unplug-cpu"); err != nil {
+		return false, err
+	}
+	t.asked = r.g.now()
+	t.stamp(v1.GuestResizePlugged, t.asked)
+	return true, nil
+}
+
+// startedVCPUs is how many vCPUs the guest uses. Its agent, if there is one, is
+// asked to take them online; whether it tells the truth about it concerns nobody
+// but the guest's owner.
+func (r *resizer) startedVCPUs(ctx context.Context, cpus hotplug.CPUs, want int64) (int64, error) {
+	started, err := hotplug.Started(ctx, r.client)
+	if err != nil {
+		return 0, err
+	}
+	n := int64(min(started, cpus.Present()))
+	if want <= int64(cpus.AtBoot()) || n >= int64(cpus.Present()) || !r.mayAskAgent() {
+		return n, nil
+	}
+	err = r.withAgent(ctx, func(ctx context.Context, c *guestagent.Client) error {
+		_, err := c.OnlineVCPUs(ctx)
+		return err
+	})
+	if err != nil {
+		r.g.log.Debug("have the guest agent take vCPUs online", "error", err)
+	}
+	return n, nil
+}
+
+// mayAskAgent tells whether the guest agent is there and was not asked just now.
+func (r *resizer) mayAskAgent() bool {
+	return r.g.snapshot().agent && r.g.now().Sub(r.onlined) >= r.g.times.resize.online
+}
+
+// withAgent asks the guest agent something, within the time for a question.
+func (r *resizer) withAgent(ctx context.Context, ask func(context.Context, *guestagent.Client) error) error {
+	ctx, cancel := context.WithTimeout(ctx, r.g.times.question)
+	defer cancel()
+	defer func() { r.onlined = r.g.now() }()
+	c, err := r.g.guestAgent(ctx)
+	if err != nil {
+		return err
+	}
+	err = ask(ctx, c)
+	return errors.Join(err, c.Close())
+}
+
+// paused tells whether the guest stands still and so can't do anything.
+func (r *resizer) paused(t *track) bool {
+	run := r.g.snapshot().run
+	if run.Running || run.Status == "" || run.Status == qmp.StateRunning {
+		if t.reason == obstaclePaused {
+			t.clear()
+			t.moved = r.g.now()
+		}
+		return false
+	}
+	t.obstacle(obstaclePaused, "the machine stands still (%s), so the guest cannot follow: it goes on once the machine runs", printable(run.Status))
+	return true
+}
