@@ -249,7 +249,7 @@ func TestHostileMonitors(t *testing.T) {
 			liar(t, bad, contract.QMPSocket, talk)
 			w.start()
 			w.agent.times.handshake = 50 * time.Millisecond
-			w.agent.times.command = 50 * time.Millisecond
+			w.agent.times.command = time.Second
 			good.boot()
 			w.poll(func() bool { g := w.agent.guestOf(ref.UID); return g != nil && g.monitor() != nil }, func() string { return "the neighbour is not served" })
 			must(t, backend{w.agent}.Pause(t.Context(), ref))

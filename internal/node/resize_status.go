@@ -123,7 +123,7 @@ func (t *track) into(s *sizeOf) {
 		return
 	}
 	// A machine that never was to have another size has no change to tell of.
-	if s.target != 0 || t.want != t.machine || t.want != t.guest {
+	if s.target != 0 || len(t.times) > 0 || t.want != t.machine || t.want != t.guest {
 		s.target = t.want
 	}
 	s.machine, s.guest, s.reason, s.message = t.machine, t.guest, t.reason, t.message
