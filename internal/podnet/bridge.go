@@ -53,7 +53,11 @@ func (s *setup) bridge(nic NIC, n names) (Attached, error) {
 	if err != nil {
 		return Attached{}, err
 	}
-	if err := s.change("write nftables table "+n.table, func() error { return writeDHCPGuard(n) }); err != nil {
+	mac := was.mac
+	if len(nic.MAC) > 0 {
+		mac = nic.MAC
+	}
+	if err := s.change("write nftables table "+n.table, func() error { return writeBridgeGuard(n, mac, addrsOf(was.addresses)) }); err != nil {
 		return Attached{}, err
 	}
 	if err := s.plug(tap, bridge); err != nil {
@@ -71,11 +75,8 @@ func (s *setup) bridge(nic NIC, n names) (Attached, error) {
 
 	a := Attached{
 		Name: nic.Name, Binding: nic.Binding, Tap: n.tap, Bridge: n.bridge, PodInterface: n.pod,
-		MAC: was.mac, MTU: was.mtu, PodIPs: addrsOf(was.addresses),
+		MAC: mac, MTU: was.mtu, PodIPs: addrsOf(was.addresses),
 		Addresses: was.addresses, Routes: was.routes, DHCPServer: bridgeServer,
-	}
-	if len(nic.MAC) > 0 {
-		a.MAC = nic.MAC
 	}
 	return a, nil
 }

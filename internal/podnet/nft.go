@@ -5,6 +5,8 @@ package podnet
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -40,13 +42,13 @@ func writeMasquerade(n names, nic NIC, nets []guestNet) error {
 	return flush(c)
 }
 
-// writeDHCPGuard replaces the bridge table of a bridge NIC.
-func writeDHCPGuard(n names) error {
+// writeBridgeGuard replaces the bridge table of a bridge NIC.
+func writeBridgeGuard(n names, mac net.HardwareAddr, addrs []netip.Addr) error {
 	c, err := nftConn()
 	if err != nil {
 		return err
 	}
-	replaceTable(c, nftables.TableFamilyBridge, n.table, dhcpChains(n))
+	replaceTable(c, nftables.TableFamilyBridge, n.table, bridgeChains(n, mac, addrs))
 	if err := flush(c); err != nil {
 		return fmt.Errorf("table of family bridge (kernel option NF_TABLES_BRIDGE): %w", err)
 	}

@@ -3,6 +3,7 @@
 package podnet
 
 import (
+	"net"
 	"net/netip"
 	"slices"
 
@@ -73,17 +74,69 @@ func masqueradeChains(n names, nic NIC, gn guestNet) []chain {
 	return []chain{raw, pre, out, fwd, post}
 }
 
-// dhcpChains keep DHCP between the guest and the packet socket on its tap: on a
-// bridged pod network no neighbour hears the guest's requests or can answer them.
-func dhcpChains(n names) []chain {
+// bridgeChains are the rules between the guest and a bridged pod network, where it
+// sees its neighbours' frames.
+//
+// They keep DHCP between the guest and the packet socket on its tap: no neighbour
+// hears the guest's requests or can answer them. And they keep the guest from
+// speaking in its neighbours' or the gateway's name: it sends from its MAC and its
+// addresses, claims no others by ARP or neighbour discovery, and is no router.
+func bridgeChains(n names, mac net.HardwareAddr, addrs []netip.Addr) []chain {
 	pre := chain{"prerouting", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, *nftables.ChainPriorityRaw, nil}
-	ipv4 := []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: 1},
-		compare(true, binaryutil.BigEndian.PutUint16(unix.ETH_P_IP)),
+	fromGuest := ifname(expr.MetaKeyIIFNAME, n.tap, true)
+	v4, arp, v6 := etherType(unix.ETH_P_IP, true), etherType(unix.ETH_P_ARP, true), etherType(unix.ETH_P_IPV6, true)
+	pre.add(fromGuest, v4, dport(unix.IPPROTO_UDP, 67), drop)
+	pre.add(ifname(expr.MetaKeyIIFNAME, n.port, true), v4, dport(unix.IPPROTO_UDP, 68), drop)
+
+	// not matches what is at f when it is none of the guest's addresses of a family.
+	not := func(f field, is4 bool) []expr.Any {
+		var out []expr.Any
+		for _, a := range addrs {
+			if a.Is4() == is4 {
+				out = append(out, f.is(a, false)...)
+			}
+		}
+		return out
 	}
-	pre.add(ifname(expr.MetaKeyIIFNAME, n.tap, true), ipv4, dport(unix.IPPROTO_UDP, 67), drop)
-	pre.add(ifname(expr.MetaKeyIIFNAME, n.port, true), ipv4, dport(unix.IPPROTO_UDP, 68), drop)
+	linkLocal := netip.MustParsePrefix("fe80::/10")
+	pre.add(fromGuest, at(expr.PayloadBaseLLHeader, 6, mac, false), drop)
+	// Tagged frames would carry anything past the rest.
+	pre.add(fromGuest, etherType(unix.ETH_P_IP, false), etherType(unix.ETH_P_ARP, false), etherType(unix.ETH_P_IPV6, false), drop)
+	pre.add(fromGuest, v4, not(field{12, 4}, true), drop)
+	// The sender's addresses in an ARP packet (RFC 826): it asks with none of its own
+	// while it looks whether one is free (RFC 5227).
+	pre.add(fromGuest, arp, at(expr.PayloadBaseNetworkHeader, 8, mac, false), drop)
+	pre.add(fromGuest, arp, not(field{14, 4}, true), field{14, 4}.is(netip.IPv4Unspecified(), false), drop)
+	pre.add(fromGuest, v6, not(field{8, 16}, false), field{8, 16}.in(linkLocal, false), field{8, 16}.is(netip.IPv6Unspecified(), false), drop)
+	// Router advertisements, neighbour advertisements of other targets, redirects (RFC 4861).
+	pre.add(fromGuest, v6, icmpv6(134), drop)
+	pre.add(fromGuest, v6, icmpv6(137), drop)
+	target := func(parts ...[]expr.Any) []expr.Any { // 8 bytes into the message
+		all := slices.Concat(parts...)
+		for _, e := range all {
+			if p, ok := e.(*expr.Payload); ok {
+				p.Base = expr.PayloadBaseTransportHeader
+			}
+		}
+		return all
+	}
+	pre.add(fromGuest, v6, icmpv6(136), target(not(field{8, 16}, false), field{8, 16}.in(linkLocal, false)), drop)
 	return []chain{pre}
+}
+
+func etherType(proto uint16, equal bool) []expr.Any {
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: 1}, compare(equal, binaryutil.BigEndian.PutUint16(proto))}
+}
+
+// at compares bytes of a packet.
+func at(base expr.PayloadBase, offset uint32, data []byte, equal bool) []expr.Any {
+	return []expr.Any{&expr.Payload{DestRegister: 1, Base: base, Offset: offset, Len: uint32(len(data))}, compare(equal, data)}
+}
+
+func icmpv6(kind byte) []expr.Any {
+	return slices.Concat(
+		[]expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, compare(true, []byte{unix.IPPROTO_ICMPV6})},
+		at(expr.PayloadBaseTransportHeader, 0, []byte{kind}, true))
 }
 
 func (c *chain) add(parts ...[]expr.Any) { c.rules = append(c.rules, slices.Concat(parts...)) }
