@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -65,6 +66,9 @@ type world struct {
 	stop  func()
 	// patches counts the writes of instances.
 	patches int
+	// images is where agents find a newer QEMU.
+	images   imageSource
+	renewals chan struct{}
 	// fail is the agents' failpoint.
 	fail func(step string) error
 }
@@ -108,7 +112,7 @@ func (w *world) start() {
 		node: testNode, kubeletRoot: w.root, accel: machine.TCG, arch: "amd64",
 		log: slog.New(slog.DiscardHandler), events: w.events, network: w.net, now: time.Now,
 		owner: podfs.Owner{UID: -1, GID: -1, Mode: 0o440}, times: defaultTimes(),
-		guests: map[types.UID]*guest{}, ctx: ctx,
+		guests: map[types.UID]*guest{}, ctx: ctx, images: w.images, renewals: w.renewals,
 		failpoint: func(step string) error {
 			w.mu.Lock()
 			fail := w.fail
@@ -533,7 +537,10 @@ func (p fakeProcess) Stdout() (console.Output, error) {
 	return os.OpenFile("/proc/self/fd/"+strconv.Itoa(int(p.stdout.Fd())), os.O_WRONLY, 0)
 }
 
-func (p fakeProcess) ReadInRoot(string, int64) ([]byte, error) {
+func (p fakeProcess) ReadInRoot(path string, _ int64) ([]byte, error) {
+	if strings.HasSuffix(path, contract.ImageInfoFile) {
+		return p.imageInfo(strings.TrimSuffix(path, contract.ImageInfoFile))
+	}
 	return []byte("search default.svc.cluster.local\nnameserver 10.96.0.10\n"), nil
 }
 
