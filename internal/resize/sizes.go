@@ -18,6 +18,11 @@ import (
 // JSON: what requests in proportion are worked out from.
 const SizesAnnotation = "skerry.dev/sizes"
 
+const (
+	maxVCPUs  = 4096
+	maxMemory = 16 << 40
+)
+
 // Sizes are those parts of a machine's template that can change while it runs.
 type Sizes struct {
 	// VCPUs and Memory (bytes) of the guest.
@@ -53,8 +58,11 @@ func ParseOrigin(vmi *v1.VirtualMachineInstance) (o Origin, ok bool, err error) 
 	if err := json.Unmarshal([]byte(text), &o); err != nil {
 		return Origin{}, false, fmt.Errorf("metadata.annotations[%s]: %w", SizesAnnotation, err)
 	}
-	if o.Boot.VCPUs <= 0 || o.Boot.Memory <= 0 || o.Base.VCPUs <= 0 || o.Base.Memory <= 0 {
-		return Origin{}, false, fmt.Errorf("metadata.annotations[%s]: vcpus and memory must be above 0", SizesAnnotation)
+	// Whoever may write the instance may write this too.
+	for _, s := range []*Sizes{&o.Boot, &o.Base, o.Live} {
+		if s != nil && (s.VCPUs < 1 || s.VCPUs > maxVCPUs || s.Memory < 1 || s.Memory > maxMemory) {
+			return Origin{}, false, fmt.Errorf("metadata.annotations[%s]: vcpus must be from 1 to %d and memory from 1 to %d", SizesAnnotation, maxVCPUs, int64(maxMemory))
+		}
 	}
 	return o, true, nil
 }

@@ -197,7 +197,9 @@ func (d *decision) podSide(pod *corev1.Pod, r resize.Resource, want resize.Want)
 	if p.Said.Refuses(want) {
 		p.Held = d.in.Now.Before(d.retryAt(r, p.Said.Stage))
 	}
-	if p.Said.Stage == resize.Reclaiming {
+	if r == resize.CPU {
+		p.Hurry = true // there is nothing to reclaim
+	} else if p.Said.Stage == resize.Reclaiming {
 		if at, ok := stamp(resize.PodPart(d.vmi, r), string(resize.Reclaiming)); ok {
 			g := resize.GuestPart(d.vmi, r)
 			p.Hurry = (g == nil || g.PodUsage == nil) && !d.in.Now.Before(at.Add(reclaimPatience))

@@ -113,7 +113,7 @@ func (r *Reconciler) dryRun(ctx context.Context, pod *corev1.Pod, c PodChange) (
 	return nil, nil
 }
 
-func isQuota(err error) bool { return strings.Contains(err.Error(), "exceeded quota") }
+func isQuota(err error) bool { return err != nil && strings.Contains(err.Error(), "exceeded quota") }
 
 // foreignLimit refuses to grow a pod under a limit that the machine's spec does
 // not have.
