@@ -23,11 +23,15 @@ unit() {
 	[ "$(id -u)" -eq 0 ] && tags=root
 	CGO_ENABLED=1 step unit go test -json -race -tags "$tags" $(go list ./... | grep -v -e /test/e2e -e /test/bench)
 	step distro go -C distro test -json ./...
+	step failpoint go test -json -tags failpoints ./internal/failpoint/...
 	# Every golden machine is started by the QEMU of the launcher image.
 	[ -z "$tags" ] || SKERRY_LAUNCHER_IMAGE=$PWD/build/images/launcher.tar step qemu go test -json -tags qemu -run TestQEMU ./internal/machine
 }
 
-e2e() { step e2e hack/e2e.sh -json "$@"; }
+e2e() {
+	step e2e hack/e2e.sh -json "$@"
+	step failpoints hack/failpoints.sh -json "$@"
+}
 
 case $kind in
 unit) unit ;;

@@ -59,7 +59,6 @@ func newInjector(t *testing.T) *injector {
 			}
 		}
 	})
-	f.reachLaunchers()
 	return f
 }
 

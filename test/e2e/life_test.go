@@ -39,6 +39,7 @@ var stagesOfLife = []string{booting, runs, paused, stopping, again, deleting}
 // stage of a machine's life at one or two.
 func TestFailpointsOfALife(t *testing.T) {
 	f := newInjector(t)
+	f.reachLaunchers()
 	plan := map[string][]string{
 		booting:  {"controller.vmi.after-create-pod", "agent.start.before-result"},
 		runs:     {"agent.adopt.before-network"},
@@ -57,10 +58,6 @@ func TestFailpointsOfALife(t *testing.T) {
 	}
 }
 
-// firstStart are places that only a cluster's first start reaches; see
-// TestFailpointsOfTheFirstStart.
-var firstStart = []string{"cluster.start.", "cluster.images.", "cluster.encryption.", "cluster.containerd.after-exec", "cluster.definition.", "pki."}
-
 // TestFailpointCampaign kills at every place in the source, in each stage of a
 // machine's life. Without SKERRY_CAMPAIGN it does not exist.
 func TestFailpointCampaign(t *testing.T) {
@@ -68,9 +65,10 @@ func TestFailpointCampaign(t *testing.T) {
 		return
 	}
 	f := newInjector(t)
+	f.reachLaunchers()
 	reached := map[string]int{}
 	for _, p := range points(t) {
-		if slices.ContainsFunc(firstStart, func(s string) bool { return strings.HasPrefix(p, s) }) {
+		if inFirstStart(p) {
 			continue
 		}
 		t.Run(p, func(t *testing.T) {
