@@ -68,6 +68,11 @@ func (c *conn) path(resource, name, sub string) string {
 
 // do sends a request with a JSON body (nil: none) and returns the answer's body.
 func (c *conn) do(ctx context.Context, method, path string, query url.Values, body any) ([]byte, error) {
+	return c.send(ctx, method, path, query, "application/json", body)
+}
+
+// send is do with a body of another media type, which is JSON all the same.
+func (c *conn) send(ctx context.Context, method, path string, query url.Values, mediaType string, body any) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
 	u := *c.base.JoinPath(path)
@@ -85,7 +90,7 @@ func (c *conn) do(ctx context.Context, method, path string, query url.Values, bo
 		return nil, err
 	}
 	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Content-Type", mediaType)
 	}
 	req.Header.Set("Accept", "application/json, */*")
 	resp, err := c.http.Do(req)

@@ -59,6 +59,7 @@ var verbs = []func(*globals) *cobra.Command{
 	(*globals).unpause,
 	(*globals).softReboot,
 	(*globals).reset,
+	(*globals).resize,
 	(*globals).portForward,
 	(*globals).ssh,
 	(*globals).scp,
