@@ -48,6 +48,8 @@ func run(ctx context.Context, args []string) error {
 	fs.StringVar(&c.TLSKeyFile, "tls-key-file", "", "its key (required)")
 	fs.StringVar(&c.ClientCAFile, "client-ca-file", "", "CA of the controller's client certificate, PEM `file` (required)")
 	fs.StringVar(&c.Accel, "accel", node.AccelAuto, "auto, kvm, or tcg for software emulation")
+	fs.StringVar(&c.LauncherDir, "launcher-dir", "", "root file system of this version's launcher image, a `directory` such as an image volume: where running machines get a newer QEMU from; by default they get none until they are restarted")
+	fs.StringVar(&c.Renew, "renew", node.RenewManual, "auto to replace the QEMU of running machines without being asked when the launcher image has a newer one, or manual")
 	fs.TextVar(&level, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	show := fs.Bool("version", false, "print the version and exit")
 	if err := fs.Parse(args); err != nil {
