@@ -121,6 +121,15 @@ func (g *guest) obstacle(ctx context.Context, client *qmp.Client, c renew.Candid
 		return &renew.Obstacle{Reason: v1.RenewablePodContract, Message: "the volume for a newer QEMU cannot be opened: " + err.Error()}
 	}
 	volume.Close()
+	if s := g.snapshot().sizes; s != nil {
+		// A guest that takes its time to let go of a device may do so at any moment,
+		// also when the new command line still has it.
+		for what, r := range map[string]sizeOf{"vCPUs": s.cpu, "memory": s.memory} {
+			if r.mechanism != v1.MechanismVirtioMem && r.target > 0 && r.target < r.machine {
+				return &renew.Obstacle{Reason: v1.RenewableState, Message: "the guest is giving " + what + " back: try again when that is done"}
+			}
+		}
+	}
 	record, err := g.readRecord(contract.MachineFile)
 	if err != nil {
 		return &renew.Obstacle{Reason: v1.RenewableState, Message: "the machine's command line is not known: " + err.Error()}

@@ -192,6 +192,10 @@ func (r *resizer) pass(ctx context.Context) (pending bool, err error) {
 	if deleting, _ := r.g.deleting(); deleting || r.g.snapshot().sizes == nil {
 		return false, nil
 	}
+	if !r.g.changing.TryLock() {
+		return true, nil // QEMU is being replaced: its devices must stay as they are
+	}
+	defer r.g.changing.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, r.g.times.command)
 	defer cancel()
 	want := wanted(vmi)
