@@ -25,7 +25,7 @@ unit() {
 	step distro go -C distro test -json ./...
 	step failpoint go test -json -tags failpoints ./internal/failpoint/...
 	# Every golden machine is started by the QEMU of the launcher image.
-	[ -z "$tags" ] || SKERRY_LAUNCHER_IMAGE=$PWD/build/images/launcher.tar step qemu go test -json -tags qemu -run TestQEMU ./internal/machine
+	[ -z "$tags" ] || SKERRY_LAUNCHER_IMAGE=$PWD/build/images/launcher.tar step qemu go test -json -tags qemu -run TestQEMU ./internal/machine ./internal/hotplug
 }
 
 e2e() {

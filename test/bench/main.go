@@ -27,7 +27,7 @@ type result struct {
 	Unit  string  `json:"unit"`
 	N     int     `json:"n"`
 
-	p95, goal float64 // goal 0 is none
+	p95, goal float64 // as in add
 }
 
 // bench is one run.
@@ -77,7 +77,7 @@ func run(ctx context.Context) (err error) {
 // parts measures the named parts, or all.
 func (b *bench) parts(ctx context.Context, names []string) error {
 	if len(names) == 0 {
-		names = []string{"start", "idle", "machines", "density"}
+		names = []string{"start", "idle", "machines", "density", "resize"}
 	}
 	if !slices.Contains(names, "start") {
 		if err := b.node.Up(ctx, os.Stderr); err != nil {
@@ -98,8 +98,10 @@ func (b *bench) parts(ctx context.Context, names []string) error {
 			err = errors.Join(b.node.ImportTestImages(ctx), b.oneVM(ctx), b.fiveVMs(ctx))
 		case "density":
 			err = errors.Join(b.node.ImportTestImages(ctx), b.density(ctx))
+		case "resize":
+			err = errors.Join(b.node.ImportTestImages(ctx), b.resizes(ctx))
 		default:
-			err = fmt.Errorf("there is no part %q: it can be start, idle, machines or density", name)
+			err = fmt.Errorf("there is no part %q: it can be start, idle, machines, density or resize", name)
 		}
 		if err != nil {
 			return err
@@ -108,7 +110,7 @@ func (b *bench) parts(ctx context.Context, names []string) error {
 	return nil
 }
 
-// add keeps the median of the samples; goal 0 is none.
+// add keeps the median of the samples; goal 0 is none, and one below 0 is a least value.
 func (b *bench) add(name, unit string, goal float64, samples ...float64) {
 	sort.Float64s(samples)
 	r := result{Name: name, Unit: unit, N: len(samples), goal: goal}
@@ -129,6 +131,12 @@ func (b *bench) table(w io.Writer) {
 		if r.goal > 0 {
 			goal = fmt.Sprintf("≤ %g", r.goal)
 			if r.Value > r.goal {
+				mark = "  missed"
+			}
+		}
+		if r.goal < 0 {
+			goal = fmt.Sprintf("≥ %g", -r.goal)
+			if r.Value < -r.goal {
 				mark = "  missed"
 			}
 		}
