@@ -52,6 +52,7 @@ func run(ctx context.Context, args []string) error {
 	fs.StringVar(&c.NodeCAFile, "node-ca-file", "", "CA of the node agents' certificates, PEM `file` (required)")
 	fs.IntVar(&c.NodeAgentPort, "node-agent-port", 0, "`port` of the node agents (default 8187)")
 	fs.StringVar(&c.MetricsAddress, "metrics-address", "0", "`host:port` of Prometheus metrics by HTTP; 0 serves none")
+	fs.StringVar((*string)(&c.ResizePolicy), "resize-policy", "", "what changes of a running machine's size do where it does not say: InPlace (default), InPlaceOrMigrate or RestartOnly")
 	fs.BoolVar(&c.LeaderElection, "leader-elect", true, "let one of several controllers act at a time")
 	fs.TextVar(&level, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	show := fs.Bool("version", false, "print the version and exit")
