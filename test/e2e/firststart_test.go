@@ -31,7 +31,7 @@ func TestFailpointCampaignOfFirstStarts(t *testing.T) {
 		if !inFirstStart(p) && !strings.HasPrefix(p, "cluster.") {
 			continue
 		}
-		t.Run(p, func(t *testing.T) {
+		t.Run(strings.ReplaceAll(p, ".", "-"), func(t *testing.T) {
 			f := newInjector(t)
 			if err := reset(shared); err != nil {
 				t.Fatal(err)
