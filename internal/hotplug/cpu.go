@@ -4,6 +4,7 @@ package hotplug
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -228,39 +229,78 @@ func isPending(err error) bool {
 	return qmp.IsClass(err, qmp.ClassGeneric) && strings.Contains(err.Error(), "in the process of unplug")
 }
 
-// instructionPointer finds the register in the monitor's text.
-var instructionPointer = regexp.MustCompile(`(?m)^[ER]IP=([0-9a-f]{8,16})\b`)
+// Use is what can be told of a vCPU from outside.
+type Use int
 
-// resetVector is where an x86 CPU stands after its reset, and stays until the
-// guest starts it (Intel SDM volume 3, 10.1.4).
-const resetVector = 0xfff0
+// The uses.
+const (
+	// Unstarted: it stands at the reset vector; the guest has not started it.
+	Unstarted Use = iota
+	// Parked: it sleeps with interrupts off, as a guest leaves one that it has
+	// taken offline.
+	Parked
+	// Unsure: it runs with interrupts off. One that is in use does so for moments;
+	// one that the guest failed to start may do so for ever.
+	Unsure
+	// Used: interrupts are on, so the guest schedules work on it.
+	Used
+)
 
-// Started is the number of vCPUs that the guest has started. QEMU itself has no
-// word for it: a vCPU that was plugged and never started stands at the reset vector.
-// One that the guest has taken offline again still counts.
-func Started(ctx context.Context, m Monitor) (int, error) {
+// registers finds instruction pointer, flags and the halted state in the
+// monitor's text.
+var registers = regexp.MustCompile(`(?m)^[ER]IP=([0-9a-f]{8,16}) [ER]FL=([0-9a-f]{8,16}) .*\bHLT=([01])`)
+
+const (
+	// resetVector is where an x86 CPU stands after its reset, and stays until the
+	// guest starts it (Intel SDM volume 3, 10.1.4).
+	resetVector = 0xfff0
+	// interruptFlag is IF in the flags (SDM volume 1, 3.4.3.3).
+	interruptFlag = 1 << 9
+)
+
+// ReadUse looks what the guest makes of the vCPUs that were plugged, by their QOM
+// paths: QEMU itself has no word for it.
+func ReadUse(ctx context.Context, m Monitor) (map[string]Use, error) {
 	var cpus []qmp.CPU
 	if err := m.Execute(ctx, "query-cpus-fast", nil, &cpus); err != nil {
-		return 0, fmt.Errorf("ask for the vCPUs: %w", err)
+		return nil, fmt.Errorf("ask for the vCPUs: %w", err)
 	}
-	started := 0
+	use := map[string]Use{}
 	for _, c := range cpus {
 		if !strings.HasPrefix(c.QOMPath, peripheral) {
-			started++
 			continue
 		}
 		var text string
 		err := m.Execute(ctx, "human-monitor-command", args{"command-line": "info registers", "cpu-index": c.Index}, &text)
 		if err != nil {
-			return 0, fmt.Errorf("ask whether vCPU %d was started: %w", c.Index, err)
+			return nil, fmt.Errorf("look what the guest makes of vCPU %d: %w", c.Index, err)
 		}
-		at := instructionPointer.FindStringSubmatch(text)
-		if at == nil {
-			return 0, fmt.Errorf("ask whether vCPU %d was started: no instruction pointer among its registers", c.Index)
+		u, err := useOf(text)
+		if err != nil {
+			return nil, fmt.Errorf("look what the guest makes of vCPU %d: %w", c.Index, err)
 		}
-		if ip, err := strconv.ParseUint(at[1], 16, 64); err != nil || ip != resetVector {
-			started++
-		}
+		use[c.QOMPath] = u
 	}
-	return started, nil
+	return use, nil
+}
+
+func useOf(text string) (Use, error) {
+	f := registers.FindStringSubmatch(strings.ReplaceAll(text, "\r", ""))
+	if f == nil {
+		return Unsure, errors.New("no instruction pointer, flags and halted state among its registers")
+	}
+	ip, err1 := strconv.ParseUint(f[1], 16, 64)
+	flags, err2 := strconv.ParseUint(f[2], 16, 64)
+	if err := errors.Join(err1, err2); err != nil {
+		return Unsure, err
+	}
+	switch {
+	case flags&interruptFlag != 0:
+		return Used, nil
+	case ip == resetVector:
+		return Unstarted, nil
+	case f[3] == "1":
+		return Parked, nil
+	}
+	return Unsure, nil
 }

@@ -51,8 +51,9 @@ func TestSockets(t *testing.T) {
 			t.Errorf("%d plugs next", n)
 		}
 		must(t, PlugSocket(t.Context(), c, cpus))
-		if n, err := Started(t.Context(), c); err != nil || n != want+2 {
-			t.Errorf("%d vCPUs are started, %v", n, err)
+		use, err := ReadUse(t.Context(), c)
+		if err != nil || len(use) != want || use["/machine/peripheral/vcpu1"] != Used {
+			t.Errorf("%v, %v", use, err)
 		}
 	}
 	cpus, err := ReadCPUs(t.Context(), c)
@@ -102,8 +103,27 @@ func TestNotStarted(t *testing.T) {
 	cpus, err := ReadCPUs(t.Context(), c)
 	must(t, err)
 	must(t, PlugSocket(t.Context(), c, cpus))
-	if n, err := Started(t.Context(), c); err != nil || n != 1 {
-		t.Errorf("%d vCPUs are started, %v; want 1", n, err)
+	if use, err := ReadUse(t.Context(), c); err != nil || use["/machine/peripheral/vcpu1"] != Unstarted {
+		t.Errorf("%v, %v", use, err)
+	}
+}
+
+// Lines as QEMU 11.1.3 prints them.
+func TestUse(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]Use{
+		"CPU#1\r\nEIP=0000fff0 EFL=00000002 [-------] CPL=0 II=0 A20=1 SMM=0 HLT=1\r\n":         Unstarted,
+		"CPU#1\r\nRIP=ffffffff81a17a0b RFL=00000212 [----A--] CPL=0 II=0 A20=1 SMM=0 HLT=1\r\n": Used, // idle
+		"RIP=000000000040a17b RFL=00000202 [-------] CPL=3 II=0 A20=1 SMM=0 HLT=0\r\n":          Used,
+		"RIP=ffffffff81049f3b RFL=00000046 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=0\r\n":          Unsure, // waits for the boot CPU
+		"RIP=ffffffff81049f3b RFL=00000046 [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT=1\r\n":          Parked,
+	} {
+		if got, err := useOf(text); err != nil || got != want {
+			t.Errorf("%q: %v, %v; want %v", text, got, err, want)
+		}
+	}
+	if _, err := useOf("no registers"); err == nil {
+		t.Error("nonsense was understood")
 	}
 }
 

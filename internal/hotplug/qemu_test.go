@@ -117,8 +117,8 @@ func TestQEMU(t *testing.T) {
 	if cpus.Present() != 4 || cpus.Plugs != 2 || cpus.Sockets[1].VCPUs[0].ID() != "vcpu1" || cpus.Sockets[1].VCPUs[1].ID() != "vcpu1-0-1" {
 		t.Errorf("%+v", cpus)
 	}
-	if n, err := Started(t.Context(), c); err != nil || n != 2 {
-		t.Errorf("%d vCPUs are started without a guest, %v", n, err)
+	if use, err := ReadUse(t.Context(), c); err != nil || len(use) != 2 || use["/machine/peripheral/vcpu1"] != Unstarted {
+		t.Errorf("without a guest: %v, %v", use, err)
 	}
 	must(t, UnplugSocket(t.Context(), c, cpus)) // nobody answers it
 	must(t, UnplugSocket(t.Context(), c, cpus))

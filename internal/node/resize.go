@@ -54,7 +54,9 @@ type resizer struct {
 	// noBalloon: the machine has no balloon. byDIMM: its memory grows by DIMMs.
 	noBalloon, byDIMM bool
 	reclaim           reclaimed
-	looked            size // what was asked for at the last look
+	// atWork are the vCPUs that were plugged and seen at work, by their QOM paths.
+	atWork map[string]bool
+	looked size // what was asked for at the last look
 }
 
 // track is what a resizer remembers of one resource.

@@ -22,11 +22,11 @@ func (r *resizer) passCPU(ctx context.Context, vmi *v1.VirtualMachineInstance, w
 	if err != nil {
 		return false, err
 	}
-	started, err := r.startedVCPUs(ctx, cpus, want)
+	used, err := r.usedVCPUs(ctx, cpus)
 	if err != nil {
 		return false, err
 	}
-	r.look(t, int64(cpus.Present()), started)
+	r.look(t, int64(cpus.Present()), used)
 	step, err := r.next(vmi, resize.CPU, t, int64(cpus.AtBoot()), t.machine, t.machine, 0)
 	if err != nil {
 		return false, err
@@ -59,7 +59,7 @@ func (r *resizer) passCPU(ctx context.Context, vmi *v1.VirtualMachineInstance, w
 		return true, nil
 	}
 	if now.Sub(t.moved) > r.g.times.resize.take {
-		t.obstacle(obstacleNotStarted, "%d vCPUs are plugged, but the guest has started only %d of them: "+
+		t.obstacle(obstacleNotStarted, "%d vCPUs are plugged, but the guest uses only %d of them: see its kernel's log, and "+
 			"have it take plugged CPUs online, by the guest agent (qemu-guest-agent) or a udev rule (SUBSYSTEM==\"cpu\", ACTION==\"add\", ATTR{online}=\"1\")", t.machine, t.guest)
 	}
 	return true, nil
@@ -111,7 +111,7 @@ func (r *resizer) shrinkCPU(ctx context.Context, t *track, cpus hotplug.CPUs) (b
 	if r.paused(t) {
 		return true, nil
 	}
-	if now.Sub(t.moved) > r.g.times.resize.give {
+	if !t.asked.IsZero() && now.Sub(t.moved) > r.g.times.resize.give {
 		t.obstacle(obstacleKeepsVCPU, "the guest has %d vCPUs and does not give back down to %d: see its kernel's log; it is asked again every %v", t.machine, t.want, r.g.times.resize.giveAgain)
 	}
 	every := r.g.times.resize.ask
@@ -135,16 +135,32 @@ func (r *resizer) shrinkCPU(ctx context.Context, t *track, cpus hotplug.CPUs) (b
 	return true, nil
 }
 
-// startedVCPUs is how many vCPUs the guest uses. Its agent, if there is one, is
-// asked to take them online; whether it tells the truth about it concerns nobody
-// but the guest's owner.
-func (r *resizer) startedVCPUs(ctx context.Context, cpus hotplug.CPUs, want int64) (int64, error) {
-	started, err := hotplug.Started(ctx, r.client)
+// usedVCPUs is how many vCPUs the guest uses: those of its start, and those that
+// were plugged and have been seen at work since. Its agent, if there is one, is
+// asked to take the others online; what it says of them is not needed.
+func (r *resizer) usedVCPUs(ctx context.Context, cpus hotplug.CPUs) (int64, error) {
+	use, err := hotplug.ReadUse(ctx, r.client)
 	if err != nil {
 		return 0, err
 	}
-	n := int64(min(started, cpus.Present()))
-	if want <= int64(cpus.AtBoot()) || n >= int64(cpus.Present()) || !r.mayAskAgent() {
+	if r.atWork == nil {
+		r.atWork = map[string]bool{}
+	}
+	for path := range r.atWork {
+		if _, ok := use[path]; !ok {
+			delete(r.atWork, path)
+		}
+	}
+	for path, u := range use {
+		switch u {
+		case hotplug.Used:
+			r.atWork[path] = true
+		case hotplug.Unstarted, hotplug.Parked:
+			delete(r.atWork, path)
+		}
+	}
+	n := int64(min(cpus.AtBoot()+len(r.atWork), cpus.Present()))
+	if n == int64(cpus.Present()) || !r.mayAskAgent() {
 		return n, nil
 	}
 	err = r.withAgent(ctx, func(ctx context.Context, c *guestagent.Client) error {

@@ -222,9 +222,9 @@ func (r *resizer) shrinkMemory(ctx context.Context, t *track, mem hotplug.Memory
 		return true, nil
 	}
 	if !t.gaveUp.IsZero() { // once more
-		t.gaveUp, t.moved = time.Time{}, now
+		t.gaveUp, t.told = time.Time{}, time.Time{}
 	}
-	if now.Sub(t.moved) > r.g.times.resize.give {
+	if !t.told.IsZero() && now.Sub(t.told) > r.g.times.resize.give && now.Sub(t.moved) > r.g.times.resize.give {
 		return r.leaveMemory(ctx, t, mem)
 	}
 	if mem.Device.Requested == ask && now.Sub(t.asked) < r.g.times.resize.ask {
@@ -240,6 +240,9 @@ func (r *resizer) shrinkMemory(ctx context.Context, t *track, mem hotplug.Memory
 		return false, err
 	}
 	t.asked = r.g.now()
+	if t.told.IsZero() {
+		t.told = t.asked
+	}
 	t.stamp(v1.GuestResizePlugged, t.asked)
 	return true, nil
 }
@@ -271,7 +274,7 @@ func (r *resizer) shrinkDIMM(ctx context.Context, t *track, mem hotplug.Memory, 
 			"restart the machine, or load virtio_mem in the guest before the machine grows", spare/mib)
 		return false, nil
 	}
-	if now.Sub(t.moved) > r.g.times.resize.give {
+	if !t.asked.IsZero() && now.Sub(t.moved) > r.g.times.resize.give {
 		t.obstacle(obstacleKeepsMemory, "the guest does not give back %s, which is in use there: free memory in it; it is asked again every %v", victim, r.g.times.resize.giveAgain)
 	}
 	every := r.g.times.resize.ask

@@ -135,9 +135,9 @@ func (m *Machine) cpus(args) (any, error) {
 
 func (m *Machine) registers(args) (any, error) {
 	if m.Deaf {
-		return "\r\nCPU#1\r\nEAX=0\r\nEIP=0000fff0 EFL=00000002\r\n", nil
+		return "\r\nCPU#1\r\nEAX=0\r\nEIP=0000fff0 EFL=00000002 [-------] CPL=0 II=0 A20=1 SMM=0 HLT=1\r\n", nil
 	}
-	return "\r\nCPU#1\r\nRAX=0\r\nRIP=ffffffff81a17a0b RFL=00000212\r\n", nil
+	return "\r\nCPU#1\r\nRAX=0\r\nRIP=ffffffff81a17a0b RFL=00000212 [----A--] CPL=0 II=0 A20=1 SMM=0 HLT=1\r\n", nil
 }
 
 func (m *Machine) plugged() int64 {
