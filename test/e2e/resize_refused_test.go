@@ -106,7 +106,10 @@ func untouched(t *testing.T, vmi *v1.VirtualMachineInstance) {
 // fills the node.
 func TestResizeRefused(t *testing.T) {
 	ns := namespace(t)
-	create(t, tinyVM(ns, "vm"))
+	vm := tinyVM(ns, "vm")
+	// Without it the sockets follow the request.
+	vm.Spec.Template.Spec.Domain.CPU = &v1.CPU{Sockets: 1, Cores: 1, Threads: 1}
+	create(t, vm)
 	vmi := running(t, ns, "vm")
 	asks(t, vmi, corev1.ResourceCPU, "100m")
 
