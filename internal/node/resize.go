@@ -56,8 +56,19 @@ type resizer struct {
 	reclaim           reclaimed
 	// atWork are the vCPUs that were plugged and seen at work, by their QOM paths.
 	atWork map[string]bool
-	looked size // what was asked for at the last look
+	looked size   // what was asked for at the last look
+	pokes  bucket // bounds looks for events
 }
+
+// Events make the resizer look so many times at once, and then once more each
+// interval.
+const (
+	pokeBurst    = 100
+	pokeInterval = 50 * time.Millisecond
+)
+
+// passLimit is the time for one look in times of that for a command.
+const passLimit = 3
 
 // track is what a resizer remembers of one resource.
 type track struct {
@@ -109,6 +120,11 @@ func (r *resizer) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-r.wake:
+			// Whoever speaks in QEMU's place may send events all day.
+			if d := r.pokes.take(r.g.now(), pokeBurst, pokeInterval); d > 0 {
+				timer.Reset(d)
+				continue
+			}
 			wait.reset()
 		case <-r.news:
 			if !r.differs() {
@@ -198,8 +214,13 @@ func (r *resizer) pass(ctx context.Context) (pending bool, err error) {
 		return true, nil // QEMU is being replaced: its devices must stay as they are
 	}
 	defer r.g.changing.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, r.g.times.command)
+	ctx, cancel := context.WithTimeout(ctx, passLimit*r.g.times.command)
 	defer cancel()
+	for _, t := range []*track{&r.cpu, &r.mem} {
+		if t.reason == obstacleMonitor || t.reason == obstacleQEMU {
+			t.clear()
+		}
+	}
 	want := wanted(vmi)
 	var cpuPending, memPending bool
 	if want.cpu > 0 {
