@@ -32,7 +32,7 @@ type resizeTimes struct {
 func defaultResizeTimes() resizeTimes {
 	return resizeTimes{
 		look: [2]time.Duration{10 * time.Millisecond, 500 * time.Millisecond}, soon: 50 * time.Millisecond, online: 250 * time.Millisecond,
-		ask: 2 * time.Second, driver: 5 * time.Second, boot: time.Minute,
+		ask: 2 * time.Second, driver: 30 * time.Second, boot: time.Minute,
 		take: 15 * time.Second, give: 30 * time.Second, giveAgain: time.Minute,
 	}
 }

@@ -195,7 +195,8 @@ func (r *resizer) useMemory(ctx context.Context, t *track, mem hotplug.Memory, g
 }
 
 // driverLimit is how long a guest may show no driver for virtio-mem. One whose
-// balloon's driver has spoken is up; any other may still be booting.
+// balloon's driver has spoken is up; any other may still be booting. (QEMU 11.1.3
+// could be asked for the device's virtio status, but aborts over that question.)
 func (r *resizer) driverLimit(ctx context.Context) time.Duration {
 	if _, ok, err := hotplug.ReadStatistics(ctx, r.client); err == nil && ok || r.g.snapshot().agent {
 		return r.g.times.resize.driver
