@@ -152,7 +152,7 @@ func TestResizeRefused(t *testing.T) {
 
 	t.Log("more than the node has")
 	edit(t, ns, "vm", setRequest(corev1.ResourceCPU, "500"))
-	conditionIs(t, vmi, v1.VMIHotVCPUChange, corev1.ConditionFalse, "Infeasible", "What to do about the cpu: node")
+	conditionIs(t, vmi, v1.VMIHotVCPUChange, corev1.ConditionFalse, "Forbidden", "allocatable", "is too small for it")
 	asks(t, vmi, corev1.ResourceCPU, "200m")
 
 	t.Log("a node that is full, then is not")

@@ -42,7 +42,7 @@ func (r *Reconciler) tryResize(ctx context.Context, in Input, plan *Plan) error 
 		if refused.Gone {
 			continue
 		}
-		if ResizeRefused(plan.VMI, c, *refused, in.Now) {
+		if ResizeRefused(in.VMI, plan.VMI, c, *refused, in.Now) {
 			plan.Events = append(plan.Events, Event{corev1.EventTypeWarning, EventResizeRefused, printable(fmt.Sprintf("%s: %s: %s", c.Resource, refused.Reason, refused.Message))})
 		}
 		// What it was to say of this step is not so.
@@ -63,11 +63,11 @@ type Refusal struct {
 	Gone            bool // the pod is
 }
 
-// ResizeRefused writes into vmi that a change of its pod was refused. It returns
-// whether that is news.
-func ResizeRefused(vmi *v1.VirtualMachineInstance, c PodChange, why Refusal, now time.Time) bool {
+// ResizeRefused writes into vmi, which was stored before, that a change of its pod
+// was refused. It returns whether that is news.
+func ResizeRefused(stored, vmi *v1.VirtualMachineInstance, c PodChange, why Refusal, now time.Time) bool {
 	r := c.Resource
-	old := resize.PodPart(vmi, r)
+	old := resize.PodPart(stored, r)
 	part := partOf(r, resize.Refuse(c.Step), old, now)
 	// When it was first refused, and when last.
 	var first []v1.ResizeTime
@@ -81,10 +81,12 @@ func ResizeRefused(vmi *v1.VirtualMachineInstance, c PodChange, why Refusal, now
 	}
 	part.Times = append(first, v1.ResizeTime{Step: string(v1.PodResizeRefused), Time: metav1.NewMicroTime(now.Truncate(time.Microsecond))})
 	part.Reason, part.Message = why.Reason, printable(why.Message)
-	was := vmi.Status.Condition(resizeCondition(r)).DeepCopy()
 	resize.SetPodPart(&vmi.Status, r, part)
 	setResizeCondition(vmi, r, now)
-	is := vmi.Status.Condition(resizeCondition(r))
+	was, is := stored.Status.Condition(resizeCondition(r)), vmi.Status.Condition(resizeCondition(r))
+	if was != nil && is != nil && was.Status == is.Status {
+		is.LastTransitionTime = was.LastTransitionTime // what was asked for in between is not so
+	}
 	return was == nil || is == nil || was.Reason != is.Reason || was.Message != is.Message
 }
 
@@ -135,6 +137,8 @@ func refusalText(pod *corev1.Pod, c PodChange, err error) string {
 	switch {
 	case isQuota(err):
 		hint = fmt.Sprintf("raise the quota of namespace %s (kubectl -n %s get resourcequota), or stop something in it", pod.Namespace, pod.Namespace)
+	case strings.Contains(text, "allocatable"):
+		hint = fmt.Sprintf("node %s is too small for it: ask for less, or move the machine. Nothing was changed", pod.Spec.NodeName)
 	case strings.Contains(text, "QOS Class"):
 		hint = "a running pod keeps its QoS class: keep requests equal to limits if they are equal now, and different if they are, or restart the machine"
 	case strings.Contains(text, "per Container") || strings.Contains(text, "per Pod") || strings.Contains(text, "limit to request ratio"):

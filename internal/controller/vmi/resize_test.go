@@ -396,6 +396,20 @@ var refusals = []struct {
 		advice: "keep requests equal to limits where they are, and apart where they are not",
 	},
 	{
+		what: "the node is too small, and the API server knows",
+		set: func(w *resizing) {
+			w.admit = func(p *corev1.Pod) error {
+				if amounts(p.Spec.Containers[0].Resources, resize.CPU).Request > 2000 {
+					return apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, p.Name, fmt.Errorf("node didn't have enough allocatable resources: cpu, requested: 3000, allocatable: 2000"))
+				}
+				return nil
+			}
+		},
+		ask: sizes(6, 8, nil), lift: func(w *resizing) { w.admit = nil },
+		condition: v1.VMIHotVCPUChange, status: corev1.ConditionFalse, reason: "Forbidden", message: "node node-a is too small for it",
+		advice: "ask for less, or move the machine",
+	},
+	{
 		what: "the node has no room now",
 		set: func(w *resizing) {
 			w.memory, w.beyond, w.text = 3<<30, corev1.PodReasonDeferred, "Node didn't have enough resource: memory, requested: 4362076160, used: 0, capacity: 4294967296"
@@ -405,7 +419,7 @@ var refusals = []struct {
 		advice: "waits: it goes through when there is room, or ask for less",
 	},
 	{
-		what: "the node is too small",
+		what: "the node is too small, as only its kubelet knows",
 		set: func(w *resizing) {
 			w.cpu, w.beyond, w.text = 2500, corev1.PodReasonInfeasible, "Node didn't have enough capacity: cpu, requested: 3000, capacity: 2500"
 		},
@@ -458,6 +472,10 @@ func TestResizeRefusals(t *testing.T) {
 			rows = append(rows, resizedoc.Row{c.what, outcome, "`" + c.reason + "`", c.advice})
 			if c.lift == nil {
 				return
+			}
+			refused := slices.DeleteFunc(slices.Clone([]string(r.events)), func(e string) bool { return !strings.Contains(e, EventResizeRefused) })
+			if c.reason != ReasonGuestResizing && len(refused) != 1 {
+				t.Errorf("told %d times: %q", len(refused), refused)
 			}
 			writes := len(r.events)
 			c.lift(r)
