@@ -148,7 +148,7 @@ func (r *resizer) growDIMM(ctx context.Context, t *track, mem hotplug.Memory, go
 	if err := hotplug.PlugDIMM(ctx, r.client, mem, whole); err != nil {
 		return false, err
 	}
-	if err := r.g.step(ctx, "agent.resize.after-plug-memory"); err != nil {
+	if err := r.g.step(ctx, "agent.resize.after-plug-dimm"); err != nil {
 		return false, err
 	}
 	t.told = r.g.now()
@@ -285,7 +285,7 @@ func (r *resizer) shrinkDIMM(ctx context.Context, t *track, mem hotplug.Memory, 
 	if now.Sub(t.asked) < every && !t.moved.After(t.asked) {
 		return true, nil
 	}
-	if err := r.g.step(ctx, "agent.resize.before-unplug-memory"); err != nil {
+	if err := r.g.step(ctx, "agent.resize.before-unplug-dimm"); err != nil {
 		return false, err
 	}
 	if err := hotplug.UnplugDIMM(ctx, r.client, victim); err != nil {
