@@ -153,6 +153,12 @@ func (c *Config) archives() (all []containerd.Archive, pause, launcher string, e
 	return all, names["pause.tar"], names[launcherArchive], nil
 }
 
+// LauncherImage is the image of new machines' pods.
+func (c *Config) LauncherImage() (string, error) {
+	a, err := containerd.ReadArchive(filepath.Join(c.ImagesDir, "launcher.tar"))
+	return a.Name, err
+}
+
 func (c *Config) hostSummary() string {
 	v := "v1"
 	if c.host.cgroupV2 {

@@ -34,6 +34,9 @@ func (s *Status) Print(w io.Writer, now time.Time) {
 	line(s.Containerd.Err == nil, "containerd", orError(s.Containerd.Detail, s.Containerd.Err))
 	line(s.nodeReady() == "Ready", "Node", s.nodeText())
 	line(true, "VMs", s.machinesText())
+	if old := oldText(s.Machines, s.Launcher); old != "" {
+		fmt.Fprintf(t, "!\tVersions\t%s\n", old)
+	}
 	line(s.Disk.Err == nil && float64(s.Disk.Free) > almostFull*float64(s.Disk.Total), "Disk", s.diskText())
 	soon, text := certText(s.Certs, now)
 	line(s.CertsErr == nil && !soon, "Certificates", orError(text, s.CertsErr))
@@ -55,15 +58,15 @@ func (s *Status) Print(w io.Writer, now time.Time) {
 	}
 	fmt.Fprintln(w)
 	t = tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "NAMESPACE\tVM\tPHASE\tAGE\tIP\tMACHINE\tLAUNCHER")
+	fmt.Fprintln(t, "NAMESPACE\tVM\tPHASE\tAGE\tIP\tMACHINE\tQEMU\tLAUNCHER")
 	sort.Slice(s.Machines, func(i, j int) bool {
 		a, b := &s.Machines[i], &s.Machines[j]
 		return a.Namespace+"/"+a.Name < b.Namespace+"/"+b.Name
 	})
 	for i := range s.Machines {
 		m := &s.Machines[i]
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.Namespace, m.Name, m.Status.Phase,
-			duration.HumanDuration(now.Sub(m.CreationTimestamp.Time)), address(m), machineType(m), m.Status.LauncherContainerImageVersion)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.Namespace, m.Name, m.Status.Phase,
+			duration.HumanDuration(now.Sub(m.CreationTimestamp.Time)), address(m), machineType(m), qemuText(m), launcherText(m, s.Launcher))
 	}
 	_ = t.Flush()
 }

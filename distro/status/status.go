@@ -31,11 +31,13 @@ type Status struct {
 	API        Component
 	Node       *corev1.Node
 	Machines   []v1.VirtualMachineInstance
-	Pods       int
-	Disk       Disk
-	Certs      []pki.Expiry
-	CertsErr   error
-	Host       hostinfo.Info
+	// Launcher is the image that new machines run in; empty if that is not known.
+	Launcher string
+	Pods     int
+	Disk     Disk
+	Certs    []pki.Expiry
+	CertsErr error
+	Host     hostinfo.Info
 }
 
 // Process is the skerry process.
@@ -69,6 +71,7 @@ func Collect(ctx context.Context, c *cluster.Config) Status {
 	s := Status{Skerry: process(c), Containerd: containerd(ctx, c), Disk: disk(c.DataDir)}
 	s.Host = hostinfo.Detect(ctx, hostinfo.Local(c.NodeName))
 	s.Certs, s.CertsErr = pki.Dir(c.PKIDir()).List()
+	s.Launcher, _ = c.LauncherImage() // that none is old is then not known
 	s.api(ctx, c)
 	return s
 }

@@ -7,27 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"k8s.io/apimachinery/pkg/api/resource"
-
-	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
 )
-
-// DiskName is the name of the witness's disk and volume in a spec.
-const DiskName = "witness"
-
-// serial is how the guest finds the disk.
-const serial = "WITNESS"
-
-// AddDisk gives the machine an empty disk for the witness. It goes with the pod; a
-// test that wants the log to outlive the pod gives another volume's disk the
-// serial number WITNESS.
-func AddDisk(spec *v1.VirtualMachineInstanceSpec) {
-	spec.Domain.Devices.Disks = append(spec.Domain.Devices.Disks,
-		v1.Disk{Name: DiskName, Serial: serial, Disk: &v1.DiskTarget{Bus: "virtio"}})
-	spec.Volumes = append(spec.Volumes,
-		v1.Volume{Name: DiskName, EmptyDisk: &v1.EmptyDiskSource{Capacity: resource.MustParse("16Mi")}})
-}
 
 // Report is what the guest says of itself.
 type Report struct {

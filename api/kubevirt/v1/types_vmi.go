@@ -134,6 +134,8 @@ type UtilityVolume struct {
 // +kubebuilder:printcolumn:name="Memory",type="string",JSONPath=".status.memory.guestCurrent",priority=1
 // +kubebuilder:printcolumn:name="CPU-Change",type="string",JSONPath=".status.conditions[?(@.type=='HotVCPUChange')].reason",priority=1
 // +kubebuilder:printcolumn:name="Memory-Change",type="string",JSONPath=".status.conditions[?(@.type=='HotMemoryChange')].reason",priority=1
+// +kubebuilder:printcolumn:name="QEMU",type="string",JSONPath=".status.qemu.version",priority=1
+// +kubebuilder:printcolumn:name="Launcher",type="string",JSONPath=".status.launcherContainerImageVersion",priority=1
 type VirtualMachineInstance struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
