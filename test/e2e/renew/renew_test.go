@@ -92,7 +92,7 @@ func TestRenew(t *testing.T) {
 	if _, err := box.CLI(t.Context(), "pause", "-n", ns, sleeper.name); err != nil {
 		t.Fatal(err)
 	}
-	console, screen := open(t, all[4], "console"), open(t, all[5], "vnc")
+	console, screen := open(t, all[4], "console"), open(t, all[0], "vnc")
 	console.echo(t, "before")
 	waitFor(t, "VNC's greeting", func() (bool, string) {
 		text, err := screen.text()
@@ -113,7 +113,7 @@ func TestRenew(t *testing.T) {
 		text, err := screen.text()
 		return err != nil, text
 	})
-	again := open(t, all[5], "vnc")
+	again := open(t, all[0], "vnc")
 	waitFor(t, "VNC's greeting", func() (bool, string) {
 		text, err := again.text()
 		return strings.HasPrefix(text, "RFB "), fmt.Sprint(text, err)
@@ -160,10 +160,10 @@ func TestRenew(t *testing.T) {
 	if out, err := box.CLI(t.Context(), "vm", "renew", "-n", ns, "--all"); err != nil || strings.Count(out, "is up to date") != guests {
 		t.Errorf("renew again: %s %v", out, err)
 	}
-	if _, err := witness.Ask(t.Context(), all[6].ip, "poweroff"); err != nil {
+	if _, err := witness.Ask(t.Context(), all[1].ip, "poweroff"); err != nil {
 		t.Logf("power off: %v", err) // it may be quicker than its answer
 	}
-	all[6].when(t, "Succeeded", func(vmi *v1.VirtualMachineInstance) bool { return vmi.Status.Phase == v1.Succeeded })
+	all[1].when(t, "Succeeded", func(vmi *v1.VirtualMachineInstance) bool { return vmi.Status.Phase == v1.Succeeded })
 }
 
 // listen has all guests send their heartbeats here.
