@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -119,12 +120,20 @@ func unexpected(output string) string {
 // startMachine runs a machine up to QMP's query-status and ends it by quit.
 func startMachine(t *testing.T, s podSetup, c contract.Machine, att Attachments) (status, output string) {
 	t.Helper()
+	return runMachine(t, s, c, att, nil)
+}
+
+// runMachine is startMachine with something to do before the end: during gets
+// QEMU's process and returns the state that counts.
+func runMachine(t *testing.T, s podSetup, c contract.Machine, att Attachments, during func(*qmpConn, int) string) (status, output string) {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "sk")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	s.Dir, s.Taps = dir, c.Taps
+	next := s.Mounts
 	s.Mounts = map[string]string{
 		contract.RunDir: dir + "/run", contract.MachineDir: dir + "/machine", contract.LogDir: dir + "/log",
 		contract.DiskDir: dir + "/disks", contract.ImageDir: dir + "/images", contract.KernelBootDir: dir + "/kernel",
@@ -137,6 +146,7 @@ func startMachine(t *testing.T, s podSetup, c contract.Machine, att Attachments)
 			t.Fatal(err)
 		}
 	}
+	maps.Copy(s.Mounts, next)
 	write := func(path string, b []byte) {
 		t.Helper()
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -215,28 +225,12 @@ func startMachine(t *testing.T, s podSetup, c contract.Machine, att Attachments)
 	}
 	conn.Close()
 
-	conn = dialWhen(t, filepath.Join(dir, "run", contract.QMPSocket), ended)
-	r = bufio.NewReader(conn)
-	var msg map[string]any
-	readJSON(t, r, &msg) // the greeting
-	ask := func(command string) any {
-		t.Helper()
-		fmt.Fprintf(conn, "{\"execute\":%q}\n", command)
-		for {
-			msg = nil
-			readJSON(t, r, &msg)
-			if msg["event"] == nil {
-				break
-			}
-		}
-		if msg["error"] != nil {
-			t.Fatalf("%s: %v", command, msg["error"])
-		}
-		return msg["return"]
+	mon := &qmpConn{t: t, path: filepath.Join(dir, "run", contract.QMPSocket), ended: ended}
+	mon.connect()
+	status = mon.status()
+	if during != nil {
+		status = during(mon, cmd.Process.Pid)
 	}
-	ask("qmp_capabilities")
-	info, _ := ask("query-status").(map[string]any)
-	status, _ = info["status"].(string)
 	// The end comes over the second monitor, as the pod's preStop hook does it.
 	hook := launcher.Config{RunDir: filepath.Join(dir, "run"), PID: cmd.Process.Pid, Patience: patience}
 	if err := launcher.Shutdown(hook, 0); err != nil {
@@ -251,6 +245,68 @@ func startMachine(t *testing.T, s podSetup, c contract.Machine, att Attachments)
 		t.Error("QEMU did not end")
 	}
 	return status, out.String()
+}
+
+// qmpConn is a monitor for one client.
+type qmpConn struct {
+	t     *testing.T
+	path  string
+	ended chan error
+	conn  net.Conn
+	r     *bufio.Reader
+}
+
+func (q *qmpConn) connect() {
+	q.t.Helper()
+	if q.conn != nil {
+		q.conn.Close()
+	}
+	// One that connects to a QEMU that is about to go is hung up on.
+	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		q.conn = dialWhen(q.t, q.path, q.ended)
+		q.r = bufio.NewReader(q.conn)
+		if _, err := q.r.Peek(1); err == nil {
+			break
+		} else if time.Now().After(end) {
+			q.t.Fatalf("QMP: %v", err)
+		}
+		q.conn.Close()
+	}
+	var greeting map[string]any
+	readJSON(q.t, q.r, &greeting)
+	q.ask("qmp_capabilities", nil)
+}
+
+// ask sends a command and returns its answer.
+func (q *qmpConn) ask(command string, args any) any {
+	q.t.Helper()
+	b, err := json.Marshal(map[string]any{"execute": command, "arguments": args})
+	if args == nil {
+		b, err = json.Marshal(map[string]any{"execute": command})
+	}
+	if err == nil {
+		_, err = q.conn.Write(append(b, '\n'))
+	}
+	if err != nil {
+		q.t.Fatalf("%s: %v", command, err)
+	}
+	for {
+		var msg map[string]any
+		readJSON(q.t, q.r, &msg)
+		if msg["error"] != nil {
+			q.t.Fatalf("%s: %v", command, msg["error"])
+		}
+		if msg["event"] == nil {
+			return msg["return"]
+		}
+	}
+}
+
+func (q *qmpConn) status() string {
+	q.t.Helper()
+	info, _ := q.ask("query-status", nil).(map[string]any)
+	s, _ := info["status"].(string)
+	return s
 }
 
 func dialWhen(t *testing.T, path string, ended chan error) net.Conn {
