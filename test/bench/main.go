@@ -63,15 +63,14 @@ func run(ctx context.Context) (err error) {
 		}
 	}()
 	b := &bench{node: n}
-	if err := b.parts(ctx, os.Args[1:]); err != nil {
-		return err
-	}
+	// What was measured before a part failed is worth having.
+	partErr := b.parts(ctx, os.Args[1:])
 	b.table(os.Stdout)
 	out, err := json.MarshalIndent(b.results, "", "  ")
 	if err != nil {
 		return err
 	}
-	return os.WriteFile("bench-results.json", append(out, '\n'), 0o644)
+	return errors.Join(partErr, os.WriteFile("bench-results.json", append(out, '\n'), 0o644))
 }
 
 // parts measures the named parts, or all.

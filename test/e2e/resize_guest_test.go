@@ -174,7 +174,7 @@ func TestResizeGuest(t *testing.T) {
 		t.Errorf("/proc/stat has %s CPUs", n)
 	}
 	// Memory that was touched, and is free again.
-	r.con.run("mkdir -p /mnt/ram && mount -t tmpfs -o size=700m ram /mnt/ram && dd if=/dev/zero of=/mnt/ram/f bs=1M count=300 2>/dev/null; rm /mnt/ram/f; umount /mnt/ram")
+	r.con.run("mkdir -p /mnt/ram && mount -t tmpfs -o size=128m ram /mnt/ram && dd if=/dev/zero of=/mnt/ram/f bs=1M count=64 2>/dev/null; rm /mnt/ram/f; umount /mnt/ram")
 	touched, err := group.MemoryUsage()
 	if err != nil {
 		t.Fatal(err)
@@ -261,7 +261,7 @@ func TestResizeGuestRefuses(t *testing.T) {
 	r.until(1, 512*mib, boot)
 
 	// What is in use it keeps.
-	r.con.run("mkdir -p /mnt/ram && mount -t tmpfs -o size=400m ram /mnt/ram && dd if=/dev/zero of=/mnt/ram/f bs=1M count=320 2>/dev/null")
+	r.con.run("mkdir -p /mnt/ram && mount -t tmpfs -o size=300m ram /mnt/ram && dd if=/dev/zero of=/mnt/ram/f bs=1M count=200 2>/dev/null")
 	r.patch(1, "256Mi")
 	if text := r.obstacle(resize.Memory, "GuestKeepsMemory"); !strings.Contains(text, "keeps what is in use") {
 		t.Errorf("kept: %s", text)
