@@ -18,6 +18,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"k8s.io/klog/v2"
+	crlog "sigs.k8s.io/controller-runtime/pkg/log"
 )
 
 func main() {
@@ -75,6 +76,7 @@ func quietly(dir string) (*os.File, error) {
 	handler := slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn})
 	slog.SetDefault(slog.New(handler))
 	klog.SetLogger(logr.FromSlogHandler(handler))
+	crlog.SetLogger(logr.FromSlogHandler(handler))
 	return log, nil
 }
 

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -52,11 +51,12 @@ func (b *bench) start(ctx context.Context) error {
 	return nil
 }
 
-// gone waits until the process is no more.
+// gone waits until the process is no more, or nothing but a number for its parent to
+// take note of.
 func gone(ctx context.Context, pid string) error {
 	return poll(ctx, time.Millisecond, func() (bool, error) {
-		_, err := os.Stat("/proc/" + pid)
-		return errors.Is(err, os.ErrNotExist), nil
+		f, err := statFields(pid)
+		return err != nil || f[0] == "Z", nil
 	})
 }
 

@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"slices"
 	"sort"
+	"strings"
 	"syscall"
 
 	"github.com/skerry-dev/skerry/test/node"
@@ -73,10 +74,35 @@ func run(ctx context.Context) (err error) {
 	return errors.Join(partErr, os.WriteFile("bench-results.json", append(out, '\n'), 0o644))
 }
 
+// parts are what can be measured, in this order.
+var parts = []struct {
+	name    string
+	images  bool // it needs the test images
+	measure func(*bench, context.Context) error
+}{
+	{"start", false, (*bench).start},
+	{"idle", false, (*bench).idle},
+	{"machines", true, func(b *bench, ctx context.Context) error { return errors.Join(b.oneVM(ctx), b.fiveVMs(ctx)) }},
+	{"memory", true, (*bench).memoryOfMany},
+	{"density", true, (*bench).density},
+	{"gap", true, (*bench).gaps},
+	{"resize", true, (*bench).resizes},
+	{"scale", false, (*bench).scale},
+}
+
 // parts measures the named parts, or all.
 func (b *bench) parts(ctx context.Context, names []string) error {
+	var known []string
+	for _, p := range parts {
+		known = append(known, p.name)
+	}
+	for _, name := range names {
+		if !slices.Contains(known, name) {
+			return fmt.Errorf("there is no part %q: it can be one of %s", name, strings.Join(known, ", "))
+		}
+	}
 	if len(names) == 0 {
-		names = []string{"start", "idle", "machines", "density", "resize"}
+		names = known
 	}
 	if !slices.Contains(names, "start") {
 		if err := b.node.Up(ctx, os.Stderr); err != nil {
@@ -86,24 +112,19 @@ func (b *bench) parts(ctx context.Context, names []string) error {
 			return err
 		}
 	}
-	for _, name := range names {
-		var err error
-		switch name {
-		case "start":
-			err = b.start(ctx)
-		case "idle":
-			err = b.idle(ctx)
-		case "machines":
-			err = errors.Join(b.node.ImportTestImages(ctx), b.oneVM(ctx), b.fiveVMs(ctx))
-		case "density":
-			err = errors.Join(b.node.ImportTestImages(ctx), b.density(ctx))
-		case "resize":
-			err = errors.Join(b.node.ImportTestImages(ctx), b.resizes(ctx))
-		default:
-			err = fmt.Errorf("there is no part %q: it can be start, idle, machines, density or resize", name)
+	imported := false
+	for _, p := range parts {
+		if !slices.Contains(names, p.name) {
+			continue
 		}
-		if err != nil {
-			return err
+		if p.images && !imported {
+			if err := b.node.ImportTestImages(ctx); err != nil {
+				return err
+			}
+			imported = true
+		}
+		if err := p.measure(b, ctx); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
 		}
 	}
 	return nil
