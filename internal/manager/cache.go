@@ -5,6 +5,7 @@ package manager
 import (
 	"fmt"
 	"strings"
+	"unique"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -45,10 +46,88 @@ func cacheOptions() cache.Options {
 				Label:     labels.SelectorFromSet(labels.Set{v1.AppLabel: v1.AppLauncher}),
 				Transform: vmi.StripPod,
 			},
-			&corev1.Node{}: {Transform: stripNode},
+			&corev1.Node{}:               {Transform: stripNode},
+			&v1.VirtualMachine{}:         {Transform: stripMachine},
+			&v1.VirtualMachineInstance{}: {Transform: stripInstance},
 		},
 	}
 }
+
+// lastApplied is kubectl's copy of the whole manifest.
+const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
+
+func stripMetadata(o metav1.Object) {
+	o.SetManagedFields(nil)
+	if a := o.GetAnnotations(); a[lastApplied] != "" {
+		delete(a, lastApplied) // writes are patches: what is not read is not changed
+	}
+}
+
+// stripMachine leaves out what is not looked at, and keeps texts that many machines
+// share once. Every machine has most of them, and its instance has them again.
+func stripMachine(obj any) (any, error) {
+	vm, ok := obj.(*v1.VirtualMachine)
+	if !ok {
+		return obj, nil // a tombstone
+	}
+	stripMetadata(vm)
+	shareSpec(&vm.Spec.Template.Spec)
+	for i := range vm.Status.Conditions {
+		c := &vm.Status.Conditions[i]
+		share(&c.Reason, &c.Message)
+		c.Type, c.Status = shared(c.Type), shared(c.Status)
+	}
+	return vm, nil
+}
+
+// stripInstance is stripMachine for an instance.
+func stripInstance(obj any) (any, error) {
+	vmi, ok := obj.(*v1.VirtualMachineInstance)
+	if !ok {
+		return obj, nil // a tombstone
+	}
+	stripMetadata(vmi)
+	shareSpec(&vmi.Spec)
+	st := &vmi.Status
+	for i := range st.Conditions {
+		c := &st.Conditions[i]
+		share(&c.Reason, &c.Message)
+		c.Type, c.Status = shared(c.Type), shared(c.Status)
+	}
+	for i := range st.PhaseTransitionTimestamps {
+		t := &st.PhaseTransitionTimestamps[i]
+		t.Phase = shared(t.Phase)
+	}
+	for i := range st.Stages {
+		st.Stages[i].Stage = shared(st.Stages[i].Stage)
+	}
+	share(&st.NodeName, &st.LauncherContainerImageVersion)
+	return vmi, nil
+}
+
+func shareSpec(s *v1.VirtualMachineInstanceSpec) {
+	if fw := s.Domain.Firmware; fw != nil && fw.KernelBoot != nil {
+		share(&fw.KernelBoot.KernelArgs)
+		if c := fw.KernelBoot.Container; c != nil {
+			share(&c.Image, &c.KernelPath, &c.InitrdPath)
+		}
+	}
+	for i := range s.Volumes {
+		share(&s.Volumes[i].Name)
+		if c := s.Volumes[i].ContainerDisk; c != nil {
+			share(&c.Image)
+		}
+	}
+}
+
+// share makes equal texts one.
+func share(texts ...*string) {
+	for _, s := range texts {
+		*s = shared(*s)
+	}
+}
+
+func shared[T ~string](s T) T { return unique.Make(s).Value() }
 
 // stripNode keeps a node's labels, addresses, offered devices and what its agent
 // says about KVM. The rest, heartbeats above all, is most of a Node.

@@ -23,6 +23,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -252,5 +253,36 @@ func TestStripNode(t *testing.T) {
 	if n.Labels[v1.SchedulableLabel] != "true" || len(n.Status.Allocatable) != 1 || len(n.Status.Addresses) != 1 ||
 		len(n.Status.Conditions) != 1 || n.Status.Conditions[0].Type != v1.VirtualizationCondition || n.Annotations != nil || n.Status.Images != nil {
 		t.Errorf("node %+v", n)
+	}
+}
+
+func TestStripMachineAndInstance(t *testing.T) {
+	t.Parallel()
+	meta := func() metav1.ObjectMeta {
+		return metav1.ObjectMeta{
+			Name: "a", Annotations: map[string]string{lastApplied: "{}", "mine": "kept"},
+			ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "kubectl"}},
+		}
+	}
+	vm := &v1.VirtualMachine{ObjectMeta: meta()}
+	vm.Status.Conditions = []v1.VirtualMachineCondition{{Type: v1.VMReady, Status: corev1.ConditionTrue, Message: "text"}}
+	vmi := &v1.VirtualMachineInstance{ObjectMeta: meta()}
+	vmi.Spec.Domain.Firmware = &v1.Firmware{KernelBoot: &v1.KernelBoot{KernelArgs: "quiet"}}
+	vmi.Status.Phase = v1.Running
+	wantVM, wantVMI := vm.DeepCopy(), vmi.DeepCopy()
+	for _, m := range []*metav1.ObjectMeta{&wantVM.ObjectMeta, &wantVMI.ObjectMeta} {
+		m.ManagedFields, m.Annotations = nil, map[string]string{"mine": "kept"}
+	}
+	gotVM, err1 := stripMachine(vm)
+	gotVMI, err2 := stripInstance(vmi)
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	// All the rest is as it was.
+	if diff := cmp.Diff(wantVM, gotVM); diff != "" {
+		t.Errorf("machine (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(wantVMI, gotVMI); diff != "" {
+		t.Errorf("instance (-want +got):\n%s", diff)
 	}
 }

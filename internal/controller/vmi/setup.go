@@ -102,7 +102,7 @@ func StripPod(obj any) (any, error) {
 		},
 		Status: corev1.PodStatus{
 			Phase: p.Status.Phase, Reason: p.Status.Reason, Message: p.Status.Message, QOSClass: p.Status.QOSClass,
-			Conditions: p.Status.Conditions, ContainerStatuses: p.Status.ContainerStatuses,
+			Conditions: strippedConditions(p.Status.Conditions), ContainerStatuses: strippedStatuses(p.Status.ContainerStatuses),
 			ObservedGeneration: p.Status.ObservedGeneration,
 		},
 	}
@@ -118,4 +118,26 @@ func StripPod(obj any) (any, error) {
 		out.Spec.Containers = append(out.Spec.Containers, corev1.Container{Name: c.Name, Image: c.Image, Resources: c.Resources})
 	}
 	return out, nil
+}
+
+// strippedConditions are those that say something of their own.
+func strippedConditions(all []corev1.PodCondition) (out []corev1.PodCondition) {
+	for _, c := range all {
+		switch c.Type {
+		case corev1.PodInitialized, corev1.ContainersReady, corev1.PodReadyToStartContainers:
+		default:
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// strippedStatuses are a few hundred bytes less each.
+func strippedStatuses(all []corev1.ContainerStatus) (out []corev1.ContainerStatus) {
+	for _, c := range all {
+		c.Image, c.ImageID, c.ContainerID = "", "", ""
+		c.VolumeMounts, c.User, c.AllocatedResourcesStatus = nil, nil, nil
+		out = append(out, c)
+	}
+	return out
 }
