@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -85,7 +86,14 @@ func Run(ctx context.Context, c Config) error {
 }
 
 func addControllers(mgr crmanager.Manager, c Config, log *slog.Logger) error {
-	recorder := mgr.GetEventRecorder(name)
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown" // it only tells controllers apart
+	}
+	recorder := newRecorder(mgr.GetClient(), mgr.GetScheme(), name+"-"+host, log)
+	if err := mgr.Add(recorder); err != nil {
+		return fmt.Errorf("set up the controller's manager: %w", err)
+	}
 	instances := &vmi.Reconciler{
 		Client:             mgr.GetClient(),
 		Live:               mgr.GetAPIReader(),

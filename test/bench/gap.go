@@ -47,15 +47,6 @@ func (b *bench) gaps(ctx context.Context) error {
 
 	var ratios, guests, controls []float64
 	for i := range gapRounds {
-		askWitness(ctx, ip, "reset")
-		control.ask(ctx, "witness reset")
-		pause(ctx, 10*time.Second)
-		x, _ := askWitness(ctx, ip, "report")
-		y, _ := control.ask(ctx, "witness report")
-		fmt.Fprintln(os.Stderr, "QUIET", x.Gap, y.Gap)
-		bb, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", control.cmd.Process.Pid))
-		cc, _ := os.ReadFile("/proc/" + pid + "/cgroup")
-		fmt.Fprintln(os.Stderr, string(bb), string(cc))
 		before, err := askWitness(ctx, ip, "reset")
 		if err != nil {
 			return err
