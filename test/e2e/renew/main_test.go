@@ -22,7 +22,7 @@ import (
 var box *node.Node
 
 // deadline bounds every wait; a wait ends as soon as its condition holds.
-const deadline = 5 * time.Minute
+const deadline = 10 * time.Minute
 
 func TestMain(m *testing.M) {
 	code, err := run(m)
