@@ -9,16 +9,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-
-	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
 )
 
 // Signals that stop a process where it stands, and let it go on.
@@ -110,97 +106,6 @@ func inFiles(t *testing.T, dir, text string) bool {
 		t.Fatal(err)
 	}
 	return found
-}
-
-// The skerry process, containerd, or both are killed while a guest and a container
-// run; what runs afterwards adopts both, and the guest never notices. It must run
-// by itself, since it takes the API away from the others: no t.Parallel.
-func TestKilled(t *testing.T) {
-	ns := namespace(t)
-	create(t, tinyVM(ns, "survivor"), toolsPod(ns, "web"))
-	vmi := running(t, ns, "survivor")
-	pod := podOf(t, vmi)
-	c := openConsole(t, ns, "survivor")
-	last := c.uptime()
-	c.run("echo alive > /tmp/mark")
-	qemu := podProcesses(t, string(pod.UID))[0]["Pid"]
-
-	victims := [][]string{{"skerry"}, {"containerd"}, {"containerd", "skerry"}}
-	if os.Getenv("SKERRY_CAMPAIGN") != "" {
-		victims = slices.Repeat(victims, 10)
-	}
-	for _, v := range victims {
-		t.Log("kill", v)
-		killAll(t, v)
-		if _, err := os.Stat("/proc/" + qemu); err != nil {
-			t.Fatalf("QEMU went with %v: %v", v, err)
-		}
-		if slices.Contains(v, "skerry") {
-			if err := up(shared); err != nil {
-				t.Fatalf("skerry up again: %v", err)
-			}
-		}
-		c = openConsole(t, ns, "survivor")
-		now := c.uptime()
-		if now <= last {
-			t.Errorf("the guest's uptime went from %v to %v", last, now)
-		}
-		last = now
-		if got := c.run("cat /tmp/mark"); got != "alive" {
-			t.Errorf("the guest's memory says %q", got)
-		}
-		// containerd is there again, or the kubelet could not exec.
-		waitFor(t, "kubectl exec", func() (bool, string) {
-			out, err := podExec(t, ns, "web", "echo", "exec works")
-			return err == nil && strings.Contains(out, "exec works"), out
-		})
-	}
-	vmi = running(t, ns, "survivor")
-	now := podOf(t, vmi)
-	if now.UID != pod.UID || podProcesses(t, string(now.UID))[0]["Pid"] != qemu {
-		t.Errorf("the pod or its QEMU was replaced")
-	}
-	for _, p := range []string{now.Name, "web"} {
-		got := &corev1.Pod{}
-		if err := shared.Client.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: p}, got); err != nil {
-			t.Fatal(err)
-		}
-		if n := got.Status.ContainerStatuses[0].RestartCount; n != 0 {
-			t.Errorf("pod %s was restarted %d times", p, n)
-		}
-	}
-	// The adopted machine is still managed: it can be stopped, and says so.
-	c.send("\npoweroff -f\n")
-	vmiWhen(t, ns, "survivor", "a new instance", func(v *v1.VirtualMachineInstance) bool {
-		return v.UID != vmi.UID && v.Status.Phase == v1.Running
-	})
-}
-
-// killAll sends SIGKILL to skerry, containerd or both and waits for their deaths.
-func killAll(t *testing.T, names []string) {
-	t.Helper()
-	var pids []string
-	for _, name := range names {
-		pid, err := shared.PID()
-		if name == "containerd" {
-			pid, err = containerdPID()
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		pids = append(pids, pid)
-	}
-	for _, pid := range pids {
-		if err := kill(pid); err != nil {
-			t.Fatalf("kill %s: %v", pid, err)
-		}
-	}
-	for _, pid := range pids {
-		waitFor(t, "process "+pid+" to be dead", func() (bool, string) {
-			stat, err := os.ReadFile("/proc/" + pid + "/stat")
-			return err != nil || strings.Contains(string(stat), ") Z "), "still there"
-		})
-	}
 }
 
 // containerdPID finds this cluster's by the directory in its command line.

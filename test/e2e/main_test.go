@@ -99,7 +99,7 @@ func namespace(t *testing.T) string {
 		if t.Failed() {
 			describe(ns.Name)
 		}
-		if err := shared.Client.Delete(context.Background(), ns); err != nil {
+		if err := shared.Client.Delete(context.Background(), ns); client.IgnoreNotFound(err) != nil {
 			t.Errorf("delete namespace %s: %v", ns.Name, err)
 		}
 	})
