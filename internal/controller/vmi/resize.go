@@ -102,6 +102,11 @@ func (d *decision) want(pod *corev1.Pod, origin resize.Origin, r resize.Resource
 // needs is what the pod needs of the resource for a guest of that size.
 func (d *decision) needs(pod *corev1.Pod, origin resize.Origin, r resize.Resource, size int64) (resize.Amounts, error) {
 	vmi := sized(d.vmi, r, size)
+	if r == resize.Memory {
+		// Each vCPU needs some memory of QEMU's, until the guest has given it back.
+		cpus := resize.Reported(d.vmi, resize.CPU, origin.Boot.VCPUs).Most()
+		vmi = sized(vmi, resize.CPU, max(resize.SpecSize(vmi, resize.CPU), cpus))
+	}
 	kvm := hasKVM(pod)
 	atBoot := sized(sized(d.vmi, resize.CPU, origin.Boot.VCPUs), resize.Memory, origin.Boot.Memory)
 	// The pod has the overhead that a controller of its time worked out; only the
