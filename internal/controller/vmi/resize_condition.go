@@ -96,7 +96,7 @@ func guestCondition(set func(corev1.ConditionStatus, string, string), vmi *v1.Vi
 // and what to do.
 func kubeletSays(pod *corev1.Pod, r resize.Resource, p resize.Pod) (reason, message string) {
 	if c := podCondition(pod, corev1.PodResizePending); c != nil && c.Status == corev1.ConditionTrue && p.Pending != resize.NotPending {
-		return c.Reason, printable(c.Message + pendingHint(pod, r, c))
+		return c.Reason, printable(strings.TrimRight(c.Message, ". ") + "." + pendingHint(pod, r, c))
 	}
 	if c := podCondition(pod, corev1.PodResizePending); c != nil && c.Status == corev1.ConditionTrue && p.Have != p.Actual {
 		return c.Reason, printable("it waits for the machine's other change: " + c.Message)
