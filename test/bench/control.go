@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -24,6 +23,9 @@ type controlGuest struct {
 	dir  string
 	conn net.Conn
 	in   *bufio.Reader
+	// cgroup is its own, asked the number of questions so far.
+	cgroup string
+	asked  int
 }
 
 // startControl starts one like the machine whose QEMU has the PID: with its program,
@@ -57,16 +59,42 @@ func startControl(ctx context.Context, pid, boot string) (*controlGuest, error) 
 	return c, nil
 }
 
-// begin moves QEMU into the cgroup and starts the witness.
-func (c *controlGuest) begin(ctx context.Context, pid, serial string) error {
-	procs, err := cpuCgroup(pid)
+// join gives the guest's QEMU a cgroup beside that of all pods, with the same weight:
+// where one machine is all that runs in pods, both have the same share of the CPU. In
+// the pod's own it would not stay, as who starts again takes it out.
+func (c *controlGuest) join(pid string) error {
+	hierarchy, path, err := cpuCgroup(pid)
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(procs, fmt.Append(nil, c.cmd.Process.Pid), 0o644); err != nil {
+	parts := strings.Split(strings.Trim(path, "/"), "/")
+	if len(parts) < 2 {
+		return fmt.Errorf("QEMU's cgroup %s is not below one of all pods", path)
+	}
+	pods := filepath.Join(hierarchy, parts[0], parts[1])
+	c.cgroup = filepath.Join(hierarchy, parts[0], "control")
+	if err := os.MkdirAll(c.cgroup, 0o755); err != nil {
+		return err
+	}
+	for _, weight := range []string{"cpu.shares", "cpu.weight"} { // cgroup v1, v2
+		b, err := os.ReadFile(filepath.Join(pods, weight))
+		if err != nil {
+			continue
+		}
+		if err := os.WriteFile(filepath.Join(c.cgroup, weight), b, 0o644); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(filepath.Join(c.cgroup, "cgroup.procs"), fmt.Append(nil, c.cmd.Process.Pid), 0o644)
+}
+
+// begin moves QEMU into the cgroup and starts the witness.
+func (c *controlGuest) begin(ctx context.Context, pid, serial string) error {
+	if err := c.join(pid); err != nil {
 		return err
 	}
 	if err := poll(ctx, 20*time.Millisecond, func() (bool, error) {
+		var err error
 		c.conn, err = net.Dial("unix", serial)
 		return err == nil, nil
 	}); err != nil {
@@ -90,12 +118,15 @@ func (c *controlGuest) ask(ctx context.Context, command string) (witness.Report,
 	if err := c.conn.SetDeadline(limit); err != nil {
 		return witness.Report{}, err
 	}
-	// The echo of the command does not have the sum.
-	if _, err := io.WriteString(c.conn, command+"; echo SKERRY-$((40+2))\n"); err != nil {
+	// The echo of the command does not have the sum, and an answer that came too late
+	// has another one.
+	c.asked++
+	if _, err := fmt.Fprintf(c.conn, "%s; echo SKERRY-$((%d+1000))\n", command, c.asked); err != nil {
 		return witness.Report{}, err
 	}
+	end := fmt.Sprintf("SKERRY-%d", c.asked+1000)
 	var text strings.Builder
-	for !strings.Contains(text.String(), "SKERRY-42") {
+	for !strings.Contains(text.String(), end) {
 		line, err := c.in.ReadString('\n')
 		text.WriteString(line)
 		if err != nil {
@@ -112,15 +143,18 @@ func (c *controlGuest) stop() {
 	}
 	_ = c.cmd.Process.Kill() // it may have ended
 	_ = c.cmd.Wait()
+	if c.cgroup != "" {
+		_ = os.Remove(c.cgroup) // skerry reset takes it away otherwise
+	}
 	os.RemoveAll(c.dir)
 }
 
-// cpuCgroup is the file that takes a process into the cgroup that shares out the CPU
-// to the process pid: of cgroup v2, or of v1's controller cpu.
-func cpuCgroup(pid string) (string, error) {
+// cpuCgroup is the cgroup that shares out the CPU to the process pid: the directory
+// of its hierarchy, cgroup v2's or that of v1's controller cpu, and its path there.
+func cpuCgroup(pid string) (hierarchy, path string, err error) {
 	b, err := os.ReadFile("/proc/" + pid + "/cgroup")
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	for line := range strings.Lines(string(b)) {
 		// hierarchy:controllers:path
@@ -128,18 +162,14 @@ func cpuCgroup(pid string) (string, error) {
 		if len(f) != 3 {
 			continue
 		}
-		if f[0] == "0" {
-			if p := filepath.Join("/sys/fs/cgroup", f[2], "cgroup.procs"); exists(p) {
-				return p, nil
-			}
-		}
 		for _, c := range strings.Split(f[1], ",") {
-			if p := filepath.Join("/sys/fs/cgroup", f[1], f[2], "cgroup.procs"); c == "cpu" && exists(p) {
-				return p, nil
+			dir := filepath.Join("/sys/fs/cgroup", f[1])
+			if (f[0] == "0" || c == "cpu") && exists(filepath.Join(dir, f[2], "cgroup.procs")) {
+				return dir, f[2], nil
 			}
 		}
 	}
-	return "", fmt.Errorf("process %s is in no cgroup that shares out the CPU", pid)
+	return "", "", fmt.Errorf("process %s is in no cgroup that shares out the CPU", pid)
 }
 
 func exists(path string) bool {
