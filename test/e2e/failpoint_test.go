@@ -213,8 +213,21 @@ func (f *injector) settle() map[string]bool {
 // killSkerry sends SIGKILL to skerry and starts it again.
 func (f *injector) killSkerry() {
 	f.t.Helper()
-	killAll(f.t, []string{"skerry"})
+	killProcess(f.t)
 	f.revive()
+}
+
+// killProcess sends SIGKILL to skerry and waits for its death.
+func killProcess(t *testing.T) {
+	t.Helper()
+	pid, err := shared.PID()
+	if err == nil {
+		err = kill(pid)
+	}
+	if err != nil {
+		t.Fatalf("kill skerry: %v", err)
+	}
+	waitFor(t, "skerry to be dead", func() (bool, string) { return !lives(pid), "PID " + pid })
 }
 
 // verb calls a subresource of an instance, as virtctl pause does.

@@ -59,7 +59,8 @@ func TestFailpointsOfALife(t *testing.T) {
 }
 
 // TestFailpointCampaign kills at every place in the source, in each stage of a
-// machine's life: a life for each noun, with all of its places armed. Without
+// machine's life: a life for each noun, with all of its places armed, and for each
+// place of the launcher. Without
 // SKERRY_CAMPAIGN there is nothing to do.
 func TestFailpointCampaign(t *testing.T) {
 	if os.Getenv("SKERRY_CAMPAIGN") == "" {
@@ -69,9 +70,15 @@ func TestFailpointCampaign(t *testing.T) {
 	f.reachLaunchers()
 	nouns := map[string][]string{}
 	for _, p := range points(t) {
-		if w := strings.SplitN(p, ".", 3); !inFirstStart(p) {
-			nouns[w[0]+"-"+w[1]] = append(nouns[w[0]+"-"+w[1]], p)
+		if inFirstStart(p) {
+			continue
 		}
+		w := strings.SplitN(p, ".", 3)
+		key := w[0] + "-" + w[1]
+		if w[0] == "launcher" {
+			key += "-" + w[2] // it runs once: the first place would hide the others
+		}
+		nouns[key] = append(nouns[key], p)
 	}
 	reached, all := map[string]bool{}, 0
 	for _, noun := range slices.Sorted(maps.Keys(nouns)) {

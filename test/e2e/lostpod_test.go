@@ -37,7 +37,7 @@ func TestFailpointPodIsRefused(t *testing.T) {
 			return err == nil && strings.Contains(strings.Join(at, " "), place), fmt.Sprint(at, err)
 		})
 	}
-	killAll(t, []string{"skerry"})
+	killProcess(t)
 	// The start is over only when the node offers its devices.
 	ctx, cancel := context.WithTimeout(t.Context(), deadline)
 	defer cancel()
