@@ -128,6 +128,10 @@ func TestHostileGuest(t *testing.T) {
 	create(t, tinyVM(ns, "good"), limited(ns, "bad"), resets)
 	running(t, ns, "good")
 	bad, reset := running(t, ns, "bad"), running(t, ns, "resets")
+	// A shell that is typed at before it is there may lose the beginning.
+	for _, name := range []string{"good", "bad"} {
+		logContains(t, running(t, ns, name), `SKERRY-GUEST READY`)
+	}
 	good, root := openConsole(t, ns, "good"), openConsole(t, ns, "bad")
 	good.run("true")
 
@@ -225,6 +229,7 @@ func TestOOMKilled(t *testing.T) {
 	vm.Spec.RunStrategy = ptr(v1.RunStrategyOnce)
 	create(t, vm)
 	vmi := running(t, ns, "hungry")
+	logContains(t, vmi, `SKERRY-GUEST READY`)
 	c := openConsole(t, ns, "hungry")
 	c.run("true")
 	qemu := podProcesses(t, string(podOf(t, vmi).UID))[0]["Pid"]

@@ -160,7 +160,7 @@ func TestHostilePod(t *testing.T) {
 	ns, good := namespace(t), namespace(t)
 	create(t, tinyVM(good, "good"))
 	hijack(t, ns)
-	running(t, good, "good")
+	logContains(t, running(t, good, "good"), `SKERRY-GUEST READY`)
 	neighbour := openConsole(t, good, "good")
 	neighbour.run("true")
 
