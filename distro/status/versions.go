@@ -49,7 +49,7 @@ func oldText(machines []v1.VirtualMachineInstance, current string) string {
 	}
 	var parts []string
 	if qemu > 0 {
-		parts = append(parts, fmt.Sprintf("%d of %d VMs run on an older QEMU: `skerry vm renew --all` replaces it while they run", qemu, all))
+		parts = append(parts, fmt.Sprintf("%d of %d VMs run on an older QEMU: `skerry vm renew --all -A` replaces it while they run", qemu, all))
 	}
 	if launchers > 0 {
 		parts = append(parts, fmt.Sprintf("%d of %d VMs have an older launcher (%s; new ones get %s), until they are started anew",

@@ -32,7 +32,7 @@ func TestOldText(t *testing.T) {
 		"old launcher": {[]v1.VirtualMachineInstance{m(v1.Running, old, v1.RenewablePodContract), m(v1.Scheduled, current, "")}, current,
 			"1 of 2 VMs have an older launcher (v1; new ones get v2), until they are started anew"},
 		"both": {[]v1.VirtualMachineInstance{m(v1.Running, old, v1.RenewableOutdated), m(v1.Running, old, v1.RenewableUpToDate)}, current,
-			"1 of 2 VMs run on an older QEMU: `skerry vm renew --all` replaces it while they run; " +
+			"1 of 2 VMs run on an older QEMU: `skerry vm renew --all -A` replaces it while they run; " +
 				"2 of 2 VMs have an older launcher (v1; new ones get v2), until they are started anew"},
 	} {
 		t.Run(name, func(t *testing.T) {
