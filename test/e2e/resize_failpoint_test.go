@@ -81,6 +81,9 @@ func TestFailpointResize(t *testing.T) {
 			return s.sockets == to && (s.step == v1.PodResizeGuestFirst || s.step == v1.PodResizeShrinking) && s.asks.MilliValue() == from*100
 		}},
 	} {
+		if c.to < from && !campaign() {
+			continue
+		}
 		if err := f.dir.Arm(c.point, "hang"); err != nil {
 			t.Fatal(err)
 		}

@@ -156,6 +156,10 @@ func (r *resizable) unbroken() {
 	r.ranOn(r.first)
 }
 
+// campaign tells whether long runs are wanted. vCPUs are unplugged in those alone:
+// under emulation QEMU has been seen to die of the next plug (docs/roadmap.md).
+func campaign() bool { return os.Getenv("SKERRY_CAMPAIGN") != "" }
+
 // One edit changes CPU and memory of a guest that works: the guest sees it, the
 // kernel's limits follow, and what the guest gives back the host has again.
 func TestResizeGuest(t *testing.T) {
@@ -180,10 +184,14 @@ func TestResizeGuest(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	r.patch(2, "512Mi")
-	r.until(2, 512*mib, boot)
+	fewer := int64(4)
+	if campaign() {
+		fewer = 2
+	}
+	r.patch(fewer, "512Mi")
+	r.until(fewer, 512*mib, boot)
 	cut, _ := r.limits()
-	if cut.Memory >= grown.Memory || cut.CPU != 2*before.CPU {
+	if cut.Memory >= grown.Memory || cut.CPU != fewer*before.CPU {
 		t.Errorf("the pod's limits are %+v after the guest gave back; they were %+v", cut, grown)
 	}
 	left, err := group.MemoryUsage()
@@ -196,11 +204,10 @@ func TestResizeGuest(t *testing.T) {
 	}
 	r.unbroken()
 
-	rounds := 2
-	if os.Getenv("SKERRY_CAMPAIGN") != "" {
-		rounds = 15
+	if !campaign() {
+		return
 	}
-	for range rounds {
+	for range 15 {
 		r.patch(1, "256Mi")
 		r.until(1, 256*mib, boot)
 		r.patch(2, "512Mi")
@@ -247,22 +254,26 @@ func TestResizeGuestRefuses(t *testing.T) {
 	r.con.run("for f in /sys/devices/system/memory/memory*/state; do grep -q online $f || echo online_movable >$f; done; echo 1 >/sys/devices/system/cpu/cpu1/online")
 	r.until(2, 512*mib, boot)
 
-	// It stands still.
-	if out, err := shared.CLI(t.Context(), "pause", "vm", "-n", r.namespace, r.name); err != nil {
-		t.Fatalf("pause: %v %s", err, out)
+	vcpus := int64(2)
+	if campaign() {
+		// It stands still.
+		if out, err := shared.CLI(t.Context(), "pause", "vm", "-n", r.namespace, r.name); err != nil {
+			t.Fatalf("pause: %v %s", err, out)
+		}
+		r.patch(1, "512Mi")
+		if text := r.obstacle(resize.CPU, "GuestPaused"); !strings.Contains(text, "stands still") {
+			t.Errorf("paused: %s", text)
+		}
+		if out, err := shared.CLI(t.Context(), "unpause", "vm", "-n", r.namespace, r.name); err != nil {
+			t.Fatalf("unpause: %v %s", err, out)
+		}
+		r.until(1, 512*mib, boot)
+		vcpus = 1
 	}
-	r.patch(1, "512Mi")
-	if text := r.obstacle(resize.CPU, "GuestPaused"); !strings.Contains(text, "stands still") {
-		t.Errorf("paused: %s", text)
-	}
-	if out, err := shared.CLI(t.Context(), "unpause", "vm", "-n", r.namespace, r.name); err != nil {
-		t.Fatalf("unpause: %v %s", err, out)
-	}
-	r.until(1, 512*mib, boot)
 
 	// What is in use it keeps.
 	r.con.run("mkdir -p /mnt/ram && mount -t tmpfs -o size=300m ram /mnt/ram && dd if=/dev/zero of=/mnt/ram/f bs=1M count=200 2>/dev/null")
-	r.patch(1, "256Mi")
+	r.patch(vcpus, "256Mi")
 	if text := r.obstacle(resize.Memory, "GuestKeepsMemory"); !strings.Contains(text, "keeps what is in use") {
 		t.Errorf("kept: %s", text)
 	}
@@ -270,7 +281,7 @@ func TestResizeGuestRefuses(t *testing.T) {
 		t.Errorf("the guest is said to have %s", vmi.Status.Memory.GuestCurrent)
 	}
 	r.con.run("umount /mnt/ram")
-	r.patch(1, "258Mi") // a newer wish supersedes the one that is stuck
-	r.until(1, 258*mib, boot)
+	r.patch(vcpus, "258Mi") // a newer wish supersedes the one that is stuck
+	r.until(vcpus, 258*mib, boot)
 	r.unbroken()
 }

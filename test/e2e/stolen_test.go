@@ -380,9 +380,11 @@ func TestVerbsNeedRBACPerMachine(t *testing.T) {
 		err := put("bob", "virtualmachineinstances", "mine", "pause")
 		return err == nil, fmt.Sprint(err)
 	})
-	if err := put("bob", "virtualmachineinstances", "mine", "unpause"); err != nil {
-		t.Errorf("unpause: %v", err)
-	}
+	// The status may not say yet that it is paused.
+	waitFor(t, "bob to unpause his machine", func() (bool, string) {
+		err := put("bob", "virtualmachineinstances", "mine", "unpause")
+		return err == nil, fmt.Sprint(err)
+	})
 	for _, who := range []string{"bob", "mallory"} {
 		for _, verb := range []string{"pause", "unpause", "softreboot", "reset"} {
 			if err := put(who, "virtualmachineinstances", "yours", verb); !apierrors.IsForbidden(err) && !apierrors.IsUnauthorized(err) {

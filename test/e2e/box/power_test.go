@@ -45,11 +45,11 @@ func upUntil(t *testing.T, text string) {
 }
 
 // The power is cut in the middle of the first start, while containerd unpacks
-// images, while the database is made, while the objects are written: the next start
+// images and, in the campaign, at every other stage: the next start
 // makes one whole cluster of what is on the disk, and a machine boots on it, for
 // which the launcher's image must be whole.
 func TestPowerCutDuringFirstStart(t *testing.T) {
-	stages := []string{"containerd", "images", "API objects"}
+	stages := []string{"images"}
 	if os.Getenv("SKERRY_CAMPAIGN") != "" {
 		stages = []string{"certificates", "host", "containerd", "images", "etcd", "API server", "DNS", "API objects", "node ", "Skerry", "ready"}
 	}
@@ -69,8 +69,11 @@ func TestPowerCutDuringFirstStart(t *testing.T) {
 
 // The power is cut while the first machine starts, and again when it has run for a
 // moment: there is one machine afterwards, and it runs. What was stored is there,
-// Secrets among it.
+// Secrets among it. Without SKERRY_CAMPAIGN there is nothing to do.
 func TestPowerCutDuringFirstMachine(t *testing.T) {
+	if os.Getenv("SKERRY_CAMPAIGN") == "" {
+		return
+	}
 	d := ownDisk(t, 2048)
 	fresh(t)
 	secret := &corev1.Secret{StringData: map[string]string{"word": "kept"}}
