@@ -138,7 +138,7 @@ func lieAsMonitor(c net.Conn, besides func()) {
 		if dec.Decode(&q) != nil {
 			return
 		}
-		answer := `{}`
+		kind, answer := "return", `{}`
 		switch q.Execute {
 		case "query-status":
 			answer = `{"running": true, "status": "running"}`
@@ -151,11 +151,14 @@ func lieAsMonitor(c net.Conn, besides func()) {
 			answer = `{"base-memory": 134217728, "plugged-memory": 0}`
 		case "query-chardev", "query-hotpluggable-cpus", "query-memory-devices", "query-cpus-fast":
 			answer = `[]`
+		case "qmp_capabilities", "quit", "set_link":
+		default:
+			kind, answer = "error", `{"class": "CommandNotFound", "desc": "this is not QEMU"}`
 		}
 		if q.ID == nil {
-			_, _ = io.WriteString(c, `{"return": `+answer+"}\n")
+			_, _ = io.WriteString(c, `{"`+kind+`": `+answer+"}\n")
 		} else {
-			_, _ = io.WriteString(c, `{"return": `+answer+`, "id": `+string(q.ID)+"}\n")
+			_, _ = io.WriteString(c, `{"`+kind+`": `+answer+`, "id": `+string(q.ID)+"}\n")
 		}
 		if besides != nil && q.Execute == "query-chardev" {
 			go besides()
