@@ -11,6 +11,7 @@ packages=(
 	iproute2 procps kmod mount util-linux # kubelet, tests
 	mmdebstrap debian-archive-keyring # the launcher and guest images
 	openssh-client     # skerry ssh
+	e2fsprogs          # tests: a data directory on a disk of its own
 )
 missing=()
 for p in "${packages[@]}"; do
