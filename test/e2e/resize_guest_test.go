@@ -7,6 +7,7 @@ package e2e
 import (
 	"fmt"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -80,19 +81,25 @@ func (r *resizable) patch(vcpus int64, memory string) {
 	}
 }
 
+// sees is what the guest's own figures are printed behind: it tells of CPUs that
+// come up on the same console.
+var sees = regexp.MustCompile(`SEES (\d+) (\d+)`)
+
 // guestSees are the guest's own figures.
 func (r *resizable) guestSees() (vcpus int64, memory int64) {
 	r.t.Helper()
-	f := strings.Fields(r.con.run(`echo $(grep -c ^processor /proc/cpuinfo) $(sed -n 's/^MemTotal: *\([0-9]*\) kB/\1/p' /proc/meminfo)`))
-	if len(f) != 2 {
-		r.t.Fatalf("the guest said %q", f)
-	}
-	n, err1 := strconv.ParseInt(f[0], 10, 64)
-	kib, err2 := strconv.ParseInt(f[1], 10, 64)
-	if err1 != nil || err2 != nil {
-		r.t.Fatalf("the guest said %q", f)
-	}
-	return n, kib << 10
+	waitFor(r.t, "the guest's own figures", func() (bool, string) {
+		out := r.con.run(`echo SEES $(grep -c ^processor /proc/cpuinfo) $(sed -n 's/^MemTotal: *\([0-9]*\) kB/\1/p' /proc/meminfo)`)
+		f := sees.FindStringSubmatch(out)
+		if f == nil {
+			return false, out
+		}
+		n, err1 := strconv.ParseInt(f[1], 10, 64)
+		kib, err2 := strconv.ParseInt(f[2], 10, 64)
+		vcpus, memory = n, kib<<10
+		return err1 == nil && err2 == nil, out
+	})
+	return vcpus, memory
 }
 
 // until waits for the guest to have a size: plugged memory counts whole, what the
@@ -174,9 +181,10 @@ func TestResizeGuest(t *testing.T) {
 	if grown.Memory-before.Memory < 768*mib || grown.CPU != 4*before.CPU {
 		t.Errorf("the pod's limits were %+v and are %+v", before, grown)
 	}
-	if n := r.con.run("grep -c '^cpu[0-9]' /proc/stat"); n != "4" {
-		t.Errorf("/proc/stat has %s CPUs", n)
-	}
+	waitFor(t, "/proc/stat to have 4 CPUs", func() (bool, string) {
+		n := r.con.run("grep -c '^cpu[0-9]' /proc/stat")
+		return n == "4", n
+	})
 	// Memory that was touched, and is free again.
 	r.con.run("mkdir -p /mnt/ram && mount -t tmpfs -o size=128m ram /mnt/ram && dd if=/dev/zero of=/mnt/ram/f bs=1M count=64 2>/dev/null; rm /mnt/ram/f; umount /mnt/ram")
 	touched, err := group.MemoryUsage()
