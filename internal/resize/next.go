@@ -2,6 +2,8 @@
 
 package resize
 
+import v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
+
 // Amounts are what a pod's container has of one resource: bytes, or thousandths
 // of a CPU.
 type Amounts struct {
@@ -65,20 +67,20 @@ type Pod struct {
 }
 
 // Stage is what the controller did last, as it is published.
-type Stage string
+type Stage = v1.PodResizeStep
 
 // Stages.
 const (
 	None       Stage = ""
-	Refused    Stage = "Refused"
-	NoWay      Stage = "Infeasible"
-	Waits      Stage = "Deferred"
-	Asked      Stage = "Asked"
-	Granted    Stage = "Granted"
-	GuestFirst Stage = "GuestFirst"
-	Reclaiming Stage = "Reclaim"
-	Shrinking  Stage = "Shrinking"
-	Finished   Stage = "Done"
+	Refused          = v1.PodResizeRefused
+	NoWay            = v1.PodResizeInfeasible
+	Waits            = v1.PodResizeDeferred
+	Asked            = v1.PodResizeAsked
+	Granted          = v1.PodResizeGranted
+	GuestFirst       = v1.PodResizeGuestFirst
+	Reclaiming       = v1.PodResizeReclaim
+	Shrinking        = v1.PodResizeShrinking
+	Finished         = v1.PodResizeDone
 )
 
 // Said is what the controller publishes for the agent and for people.

@@ -115,7 +115,7 @@ func Published(vmi *v1.VirtualMachineInstance, r Resource) Said {
 	if r == CPU {
 		amount = milli
 	}
-	return Said{Stage: Stage(p.Step), Target: value(p.Target), Limit: amount(p.Limit), Request: amount(p.Request)}
+	return Said{Stage: p.Step, Target: value(p.Target), Limit: amount(p.Limit), Request: amount(p.Request)}
 }
 
 // Reported is what the agent has published about the machine, and boot where it

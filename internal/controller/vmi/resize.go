@@ -277,7 +277,7 @@ func (d *decision) publish(r resize.Resource, step resize.Step, said resize.Said
 // partOf is the published form of what the controller says.
 func partOf(r resize.Resource, said resize.Said, old *v1.PodResourceResize, now time.Time) *v1.PodResourceResize {
 	part := &v1.PodResourceResize{
-		Step:    v1.PodResizeStep(said.Stage),
+		Step:    said.Stage,
 		Target:  resize.Size(r, said.Target),
 		Request: resize.Quantity(r, said.Request),
 		Limit:   resize.Quantity(r, said.Limit),

@@ -110,21 +110,5 @@ func tryUp(t *testing.T, flags ...string) (string, error) {
 // waitFor polls until done says true. What done says last is in the failure.
 func waitFor(t *testing.T, what string, done func() (bool, string)) {
 	t.Helper()
-	end := time.Now().Add(deadline)
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		ok, last := done()
-		if ok {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("waited %s for %s; last: %s", deadline, what, last)
-		}
-		select {
-		case <-t.Context().Done():
-			t.Fatalf("waiting for %s: %v; last: %s", what, t.Context().Err(), last)
-		case <-tick.C:
-		}
-	}
+	node.WaitFor(t, deadline, what, done)
 }

@@ -73,21 +73,10 @@ func run(m *testing.M) (code int, err error) {
 	return code, present.Reset(context.WithoutCancel(ctx))
 }
 
+// waitFor polls until done says true. What done says last is in the failure.
 func waitFor(t *testing.T, what string, done func() (bool, string)) {
 	t.Helper()
-	end := time.Now().Add(deadline)
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		ok, last := done()
-		if ok {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("waited %s for %s; last: %s", deadline, what, last)
-		}
-		<-tick.C
-	}
+	node.WaitFor(t, deadline, what, done)
 }
 
 // guest is one of the guests that are there before the upgrade.
