@@ -24,5 +24,9 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 echo "installing Debian packages: ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
-apt-get update -q -o DPkg::Lock::Timeout=600 >/dev/null
-apt-get install -q -y --no-install-recommends -o DPkg::Lock::Timeout=600 "${missing[@]}" >/dev/null
+# Where only root may write to /dev/null (some containers), apt's own user cannot
+# check signatures.
+apt=(-o DPkg::Lock::Timeout=600)
+[ "$(stat -c %a /dev/null)" = 666 ] || apt+=(-o APT::Sandbox::User=root)
+apt-get update -q "${apt[@]}" >/dev/null
+apt-get install -q -y --no-install-recommends "${apt[@]}" "${missing[@]}" >/dev/null

@@ -4,8 +4,10 @@ package cluster
 
 import (
 	"encoding/base64"
+	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -255,6 +257,53 @@ func TestLock(t *testing.T) {
 	f.Close()
 	if pid, err := c.RunningPID(); pid != 0 || err != nil {
 		t.Errorf("after: %d, %v", pid, err)
+	}
+}
+
+// A process that was killed and still has the lock does not count as running.
+func TestEnding(t *testing.T) {
+	t.Parallel()
+	const stat = "7 (a) b) %s 1 7 7 0 -1 %d 0 0"
+	const status = "Name:\ta) b\nSigPnd:\t%016x\nShdPnd:\t%016x\nSigBlk:\tffffffffffffffff\n"
+	for name, c := range map[string]struct {
+		state     string
+		flags     int
+		own, proc uint64
+		want      bool
+	}{
+		"runs":                    {"S", 0x400000, 0, 0, false},
+		"other signals wait":      {"S", 0x400000, 1 << 14, 1 << 14, false},
+		"zombie":                  {"Z", 0x400000, 0, 0, true},
+		"on its way":              {"R", 0x400004, 0, 0, true},
+		"killed, has not run yet": {"S", 0x400000, 1 << 8, 0, true},
+		"killed as a whole":       {"D", 0x400000, 0, 1 << 8, true},
+	} {
+		if got := ending(fmt.Sprintf(stat, c.state, c.flags), fmt.Sprintf(status, c.own, c.proc)); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+	if ending("nonsense", "") {
+		t.Error("nonsense counts as ending")
+	}
+	if dying(os.Getpid()) {
+		t.Error("this process counts as dying")
+	}
+	child := exec.Command("sleep", "1000")
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if !dying(child.Process.Pid) { // killed: it is in one of the states above from now on
+		time.Sleep(secondLook)
+		if !dying(child.Process.Pid) {
+			t.Error("a killed process does not count as dying")
+		}
+	}
+	_ = child.Wait()
+	if !dying(child.Process.Pid) {
+		t.Error("a process that is gone does not count as dying")
 	}
 }
 

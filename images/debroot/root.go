@@ -212,6 +212,9 @@ func bootstrap(ctx context.Context, dir string, spec Spec, m Mirrors) (map[strin
 		"--format=directory",
 		`--aptopt=APT::Install-Recommends "false"`,
 	}
+	if !nullForAll() {
+		args = append(args, `--aptopt=APT::Sandbox::User "root"`)
+	}
 	for _, o := range spec.DpkgOpts {
 		args = append(args, "--dpkgopt="+o)
 	}
@@ -258,6 +261,14 @@ func bootstrap(ctx context.Context, dir string, spec Spec, m Mirrors) (map[strin
 		return nil, err
 	}
 	return parseDebs(string(b))
+}
+
+// nullForAll tells whether any user may write to /dev/null. In some containers only
+// root may, and then apt's own user, who checks the signatures, fails at the first
+// redirection: apt must stay root there.
+func nullForAll() bool {
+	fi, err := os.Stat(os.DevNull)
+	return err != nil || fi.Mode().Perm()&0o006 == 0o006
 }
 
 // customize returns the options that bring in the recipe's files and run its

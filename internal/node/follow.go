@@ -31,6 +31,9 @@ const (
 
 var errMonitorEnds = errors.New("the monitor ends each time it is reached")
 
+// movingPoll is how often QEMU is asked whether it has the machine, or has it back.
+const movingPoll = 50 * time.Millisecond
+
 // drainLimit is how long the last events may take to arrive once the process has ended.
 const drainLimit = 200 * time.Millisecond
 
@@ -123,7 +126,8 @@ func (g *guest) refresh(ctx context.Context, client *qmp.Client) error {
 	at := g.now()
 	g.observe(func(o observed) observed {
 		o.qemu, o.renewable = q, r
-		o.up, o.run, o.emulated = true, run, !kvm.Enabled
+		o = o.ran(run)
+		o.emulated = !kvm.Enabled
 		if total := mem.Base + mem.Plugged; total < 1<<60 {
 			o.memory = int64(total)
 		}
@@ -165,6 +169,10 @@ func (g *guest) pump(ctx context.Context, c *contact, end *ending) {
 	quit := false
 	for {
 		again.look()
+		var moved <-chan time.Time
+		if g.snapshot().moving {
+			moved = time.After(movingPoll)
+		}
 		// Deletion is looked at first: the news of it may be older than the monitor.
 		if deleting, atOnce := g.deleting(); deleting {
 			g.shuttingDown()
@@ -182,6 +190,8 @@ func (g *guest) pump(ctx context.Context, c *contact, end *ending) {
 			}
 			g.event(ctx, client, e, end, talk)
 			resize.event(e)
+		case <-moved:
+			g.lookAtRun(ctx, client)
 		case <-g.news:
 			resize.told()
 		case <-again.timer.C:
@@ -243,13 +253,7 @@ func (g *guest) event(ctx context.Context, client *qmp.Client, e qmp.Event, end 
 		g.observe(func(o observed) observed { o.ioError = text; return o })
 	case qmp.EventStop, qmp.EventResume, qmp.EventSuspend, qmp.EventWakeup, qmp.EventReset:
 		// Not the event but the state is what counts.
-		run, err := client.QueryStatus(ctx)
-		if err != nil {
-			return // the next event, or the next monitor
-		}
-		if run != g.snapshot().run {
-			g.observe(func(o observed) observed { o.run = run; return o })
-		}
+		g.lookAtRun(ctx, client)
 	case qmp.EventVserport:
 		var data struct {
 			ID   string `json:"id"`
@@ -258,6 +262,17 @@ func (g *guest) event(ctx context.Context, client *qmp.Client, e qmp.Event, end 
 		if json.Unmarshal(e.Data, &data) == nil && data.ID == agentPort {
 			talk.channel(data.Open)
 		}
+	}
+}
+
+// lookAtRun takes over the machine's run state.
+func (g *guest) lookAtRun(ctx context.Context, client *qmp.Client) {
+	run, err := client.QueryStatus(ctx)
+	if err != nil {
+		return // the next event, or the next monitor
+	}
+	if o := g.snapshot(); run != o.run || o.moving != moving(run) {
+		g.observe(func(o observed) observed { return o.ran(run) })
 	}
 }
 

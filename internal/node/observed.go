@@ -18,8 +18,13 @@ import (
 type observed struct {
 	// up: QEMU has answered on its monitor.
 	up bool
-	// run is the run state, good when up.
+	// run is the run state, good when up: the last one in which the machine was
+	// itself, see ran.
 	run qmp.Status
+	// renewing: this agent has QEMU replaced at the moment.
+	renewing bool
+	// moving: QEMU is handing the machine over or taking it over.
+	moving bool
 	// ioError says what failed when run is io-error.
 	ioError string
 	// emulated: the guest does not run on KVM; good when up.
@@ -84,6 +89,22 @@ func (o observed) withStage(s v1.Stage, at time.Time) observed {
 	}
 	o.stages[s] = at
 	return o
+}
+
+// ran takes over what QEMU says of its run state. While QEMU is replaced its states
+// tell about the exchange and not about the machine, which stays what it was.
+func (o observed) ran(run qmp.Status) observed {
+	o.moving = moving(run)
+	if !o.up || !o.moving && !o.renewing {
+		o.up, o.run = true, run
+	}
+	return o
+}
+
+// moving tells whether QEMU leaves the state by itself. It has no event for the end
+// of some of these.
+func moving(run qmp.Status) bool {
+	return run.Status == qmp.StateInMigrate || run.Status == qmp.StateFinishMigrate || run.Status == qmp.StatePostMigrate
 }
 
 // stageOrder are the stages that the agent stamps, in their usual order.

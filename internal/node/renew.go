@@ -160,8 +160,13 @@ func (g *guest) renewOnce(ctx context.Context) error {
 	if err := g.step(ctx, "agent.renew.before-migrate"); err != nil {
 		return err
 	}
+	g.observe(func(o observed) observed { o.renewing = true; return o })
 	failure := g.exchange(ctx, client, commands)
 	err = g.takeStock(ctx, proc, was, name, failure)
+	g.observe(func(o observed) observed { o.renewing = false; return o })
+	if client := g.monitor(); client != nil {
+		g.lookAtRun(ctx, client) // or the next monitor
+	}
 	if err := launcherimage.Tidy(volume, g.renewedFrom(proc, from)); err != nil {
 		g.log.Warn("after QEMU was replaced", "error", err)
 	}
@@ -326,7 +331,7 @@ func (g *guest) settled(ctx context.Context, was qmp.Status) (*qmp.Client, error
 			case was.Running && !woken && (now.Status == qmp.StatePaused || now.Status == qmp.StatePostMigrate):
 				// It took the guest over, or came back from a failure, and stands.
 				woken = client.Cont(ctx) == nil
-			case now.Status == qmp.StateInMigrate, now.Status == "finish-migrate", now.Status == qmp.StatePostMigrate:
+			case now.Status == qmp.StateInMigrate, now.Status == qmp.StateFinishMigrate, now.Status == qmp.StatePostMigrate:
 				last = fmt.Errorf("it is still %q", now.Status)
 			default:
 				return client, nil // the guest went on to something else: reset, crash, power-off

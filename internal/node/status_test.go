@@ -214,3 +214,35 @@ func TestToProblem(t *testing.T) {
 		}
 	}
 }
+
+// While QEMU is replaced the machine is what it was; an agent that comes in
+// between learns how it ends.
+func TestRan(t *testing.T) {
+	t.Parallel()
+	state := func(s string) qmp.Status { return qmp.Status{Running: s == qmp.StateRunning, Status: s} }
+	is := func(what string, o observed, run string, moving bool) {
+		t.Helper()
+		if o.run.Status != run || o.moving != moving || !o.up {
+			t.Errorf("%s: run state %q, moving %v, up %v; want %q, %v", what, o.run.Status, o.moving, o.up, run, moving)
+		}
+	}
+	o := observed{}.ran(state(qmp.StatePaused))
+	is("at first", o, qmp.StatePaused, false)
+	o = o.ran(state(qmp.StateFinishMigrate))
+	is("writes its state", o, qmp.StatePaused, true)
+	o = o.ran(state(qmp.StateInMigrate))
+	is("reads its state", o, qmp.StatePaused, true)
+	o = o.ran(state(qmp.StatePaused))
+	is("has its state", o, qmp.StatePaused, false)
+
+	o = observed{}.ran(state(qmp.StateRunning))
+	o.renewing = true
+	o = o.ran(state(qmp.StatePaused))
+	is("renewed and not let go yet", o, qmp.StateRunning, false)
+	o.renewing = false
+	is("somebody paused it then", o.ran(state(qmp.StatePaused)), qmp.StatePaused, false)
+
+	o = observed{}.ran(state(qmp.StateInMigrate))
+	is("an agent that knows nothing", o, qmp.StateInMigrate, true)
+	is("and learns", o.ran(state(qmp.StatePaused)), qmp.StatePaused, false)
+}

@@ -21,6 +21,7 @@ const (
 	StateGuestPanicked = "guest-panicked"
 	StateInMigrate     = "inmigrate"
 	StatePostMigrate   = "postmigrate"
+	StateFinishMigrate = "finish-migrate"
 	StateWatchdog      = "watchdog"
 )
 

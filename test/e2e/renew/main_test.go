@@ -88,6 +88,9 @@ func upgrade(t *testing.T, images string, flags ...string) {
 	if err := up(t.Context(), &out, append(flags, "--images-dir", images)...); err != nil {
 		t.Fatalf("skerry up: %v\n%s", err, out.String())
 	}
+	if strings.Contains(out.String(), "runs already") {
+		t.Fatalf("skerry up took the killed process for a running one: %s", out.String())
+	}
 }
 
 // waitFor polls until done says true. What done says last is in the failure.
