@@ -25,9 +25,7 @@ func detectHost() (host, error) {
 	if os.Geteuid() != 0 {
 		return h, fmt.Errorf("must be root (it mounts, makes network interfaces and cgroups): try sudo")
 	}
-	if st, err := os.Stat("/run/systemd/system"); err == nil && st.IsDir() {
-		h.systemd = true
-	}
+	h.systemd = hostinfo.Systemd(os.DirFS("/"))
 	var fs unix.Statfs_t
 	if err := unix.Statfs("/sys/fs/cgroup", &fs); err != nil {
 		return h, fmt.Errorf("look at /sys/fs/cgroup: %w", err)
@@ -50,10 +48,4 @@ func detectHost() (host, error) {
 	return h, nil
 }
 
-// cgroupDriver follows whoever owns the cgroup tree.
-func (h host) cgroupDriver() string {
-	if h.systemd {
-		return "systemd"
-	}
-	return "cgroupfs"
-}
+func (h host) cgroupDriver() string { return hostinfo.CgroupDriver(h.systemd) }

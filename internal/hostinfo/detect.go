@@ -34,7 +34,7 @@ func Detect(ctx context.Context, s Source) Info {
 	} else {
 		i.KVM = true
 	}
-	i.Systemd = s.isDir("run/systemd/system")
+	i.Systemd = Systemd(s.Root)
 	i.Cgroup = cgroupMode(s.text("proc/self/mountinfo"))
 	i.MissingControllers = s.missingControllers(i.Cgroup)
 	i.SysResource = HasCapability(s.text("proc/self/status"), 24)

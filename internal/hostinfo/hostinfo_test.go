@@ -136,13 +136,13 @@ func TestDetect(t *testing.T) {
 			says: []string{"cgroups v1 (v1) with no systemd", "told to accept v1"},
 		},
 		{
-			name: "hybrid cgroups with systemd", driver: "cgroupfs",
+			name: "hybrid cgroups with systemd", driver: "systemd",
 			host: func(_ *Source, root fstest.MapFS) {
 				root["proc/self/mountinfo"] = file(hybridMounts)
 				root["proc/cgroups"] = file(v1Controllers)
 			},
 			want: func(i *Info) { i.Cgroup = CgroupHybrid },
-			says: []string{"cgroups v1 (hybrid) with systemd", "cgroupfs cgroup driver"},
+			says: []string{"cgroups v1 (hybrid) with systemd", "systemd cgroup driver"},
 		},
 		{
 			name: "cgroup v2 without systemd", driver: "cgroupfs",
@@ -158,7 +158,7 @@ func TestDetect(t *testing.T) {
 			says: []string{"without the controllers memory", "cgroup_enable=memory"},
 		},
 		{
-			name: "memory controller off in v1", driver: "cgroupfs",
+			name: "memory controller off in v1", driver: "systemd",
 			host: func(_ *Source, root fstest.MapFS) {
 				root["proc/self/mountinfo"] = file(v1Mounts)
 				root["proc/cgroups"] = file(strings.Replace(v1Controllers, "memory\t4\t3\t1", "memory\t0\t1\t0", 1))
@@ -167,7 +167,7 @@ func TestDetect(t *testing.T) {
 			says: []string{"without the controllers memory"},
 		},
 		{
-			name: "no cgroups", driver: "cgroupfs",
+			name: "no cgroups", driver: "systemd",
 			host: func(_ *Source, root fstest.MapFS) { root["proc/self/mountinfo"] = file("broken line\n") },
 			want: func(i *Info) {
 				i.Cgroup, i.MissingControllers = CgroupNone, []string{"cpu", "cpuset", "memory", "pids"}

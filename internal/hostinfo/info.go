@@ -2,6 +2,8 @@
 
 package hostinfo
 
+import "io/fs"
+
 // CgroupMode is how the host's control groups are mounted.
 type CgroupMode string
 
@@ -46,11 +48,22 @@ type Info struct {
 }
 
 // CgroupDriver is the kubelet's and containerd's driver: "systemd" or "cgroupfs".
-func (i Info) CgroupDriver() string {
-	if i.Systemd && i.Cgroup == CgroupV2 {
+func (i Info) CgroupDriver() string { return CgroupDriver(i.Systemd) }
+
+// CgroupDriver is the one rule for the driver: whoever owns the tree of cgroups
+// makes the groups. Where systemd runs the host that is systemd, with cgroup v1 as
+// with v2: two writers in one tree take each other's groups away.
+func CgroupDriver(systemd bool) string {
+	if systemd {
 		return "systemd"
 	}
 	return "cgroupfs"
+}
+
+// Systemd tells whether systemd runs the host whose "/" is root (sd_booted(3)).
+func Systemd(root fs.FS) bool {
+	fi, err := fs.Stat(root, "run/systemd/system")
+	return err == nil && fi.IsDir()
 }
 
 // RestrictOOMScoreAdj is containerd's option restrict_oom_score_adj.
