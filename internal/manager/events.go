@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -19,8 +20,14 @@ import (
 )
 
 const (
-	// eventQueue bounds the Events that wait for a slow API server; more are lost.
+	// eventQueue bounds the Events that wait for a slow API server (about 6 MB); more
+	// are lost, Normal ones from eventRoom on.
 	eventQueue = 4096
+	eventRoom  = eventQueue * 3 / 4
+	// eventWriters write them. One alone falls behind when hundreds of machines start.
+	eventWriters = 4
+	// eventLoss is how long losses are counted before they are told once.
+	eventLoss = 10 * time.Second
 	// eventTries and eventPause bound the tries to write one.
 	eventTries = 5
 	eventPause = time.Second
@@ -38,6 +45,10 @@ type recorder struct {
 	now      func() time.Time
 	log      *slog.Logger
 	queue    chan *eventsv1.Event
+
+	mu     sync.Mutex
+	lost   int // since toldAt
+	toldAt time.Time
 }
 
 func newRecorder(c client.Client, scheme *runtime.Scheme, instance string, log *slog.Logger) *recorder {
@@ -67,23 +78,46 @@ func (r *recorder) Eventf(regarding, related runtime.Object, eventtype, reason, 
 		// Something that has no reference, as it was not made yet, is left out.
 		e.Related, _ = reference.GetReference(r.scheme, related)
 	}
+	if eventtype == corev1.EventTypeNormal && len(r.queue) >= eventRoom {
+		r.lose(now, e)
+		return
+	}
 	select {
 	case r.queue <- e:
 	default:
-		r.log.Warn("an Event is lost, as too many wait", "namespace", e.Namespace, "reason", reason)
+		r.lose(now, e)
 	}
+}
+
+// lose counts an Event that is lost, as too many wait.
+func (r *recorder) lose(now time.Time, e *eventsv1.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lost++
+	if !r.toldAt.IsZero() && now.Sub(r.toldAt) < eventLoss {
+		return
+	}
+	r.log.Warn("Events are lost, as too many wait", "count", r.lost, "namespace", e.Namespace, "reason", e.Reason)
+	r.lost, r.toldAt = 0, now
 }
 
 // Start writes them until ctx ends.
 func (r *recorder) Start(ctx context.Context) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case e := <-r.queue:
-			r.write(ctx, e)
-		}
+	var wg sync.WaitGroup
+	for range eventWriters {
+		wg.Go(func() {
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case e := <-r.queue:
+					r.write(ctx, e)
+				}
+			}
+		})
 	}
+	wg.Wait()
+	return nil
 }
 
 func (r *recorder) write(ctx context.Context, e *eventsv1.Event) {

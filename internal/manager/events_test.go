@@ -73,8 +73,14 @@ func TestEvents(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	// With nobody to write them, nobody waits.
-	for range 2 * eventQueue {
-		r.Eventf(vmi, nil, corev1.EventTypeNormal, "x", "x", "x")
+	// With nobody to write them, nobody waits, and there is room for warnings still.
+	for kind, want := range map[string]int{corev1.EventTypeNormal: eventRoom, corev1.EventTypeWarning: eventQueue} {
+		r := newRecorder(api, scheme, "box", slog.New(slog.DiscardHandler))
+		for range 2 * eventQueue {
+			r.Eventf(vmi, nil, kind, "x", "x", "x")
+		}
+		if len(r.queue) != want {
+			t.Errorf("%d %s Events wait, want %d", len(r.queue), kind, want)
+		}
 	}
 }

@@ -4,6 +4,7 @@ package vm
 
 import (
 	"slices"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -18,23 +19,67 @@ import (
 // server's times have whole seconds, so that it is between one second and this.
 const passingLimit = 2 * time.Second
 
-// passing is how long the write of plan's status can wait; 0 when it should be
-// written now, or does not differ. What later decisions depend on never waits, only
-// what tells people how the machine stands.
-func passing(in Input, plan Plan) time.Duration {
+// Of machines that are on their way for longer, so many are told of at once, and
+// then one more each interval: when hundreds start together, all take long, and to
+// tell that of each would make all of them take longer. Who must wait looks again
+// after tellAgain; a state that lasts for tellAnyway is told of in any case.
+const (
+	tellBurst  = 10
+	tellEvery  = 2 * time.Second
+	tellAgain  = 10 * time.Second
+	tellAnyway = 5 * time.Minute
+)
+
+// telling holds back writes that only tell of a state on the way to another. Its
+// zero value may tell of tellBurst at once. It is safe for use by several goroutines.
+type telling struct {
+	mu     sync.Mutex
+	tokens float64
+	filled time.Time
+}
+
+// wait is how long the write of plan's status can wait; 0 when it should be written
+// now, or does not differ.
+func (t *telling) wait(in Input, plan Plan) time.Duration {
+	age, ok := passing(in, plan)
+	switch {
+	case !ok || age < 0: // clocks that differ are not relied on
+		return 0
+	case age < passingLimit:
+		return passingLimit - age
+	case age >= tellAnyway || t.take(in.Now):
+		return 0
+	}
+	return min(tellAgain, tellAnyway-age)
+}
+
+// take tells whether one more may be told of now.
+func (t *telling) take(now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.filled.IsZero() {
+		t.tokens = tellBurst
+	} else { // a clock that was set back takes nothing away
+		t.tokens = min(tellBurst, t.tokens+max(now.Sub(t.filled), 0).Seconds()/tellEvery.Seconds())
+	}
+	t.filled = now
+	if t.tokens < 1 {
+		return false
+	}
+	t.tokens--
+	return true
+}
+
+// passing tells whether plan's status tells no more than the state that the machine
+// is in on its way to another one, and for how long it has been in it. What later
+// decisions depend on is more than that.
+func passing(in Input, plan Plan) (age time.Duration, ok bool) {
 	is, want := &in.VM.Status, &plan.VM.Status
 	if equality.Semantic.DeepEqual(is, want) || !equality.Semantic.DeepEqual(lasting(is), lasting(want)) {
-		return 0
+		return 0, false
 	}
 	since, ok := passingSince(in, want)
-	if !ok {
-		return 0
-	}
-	age := in.Now.Sub(since)
-	if age < 0 {
-		return 0 // clocks differ: do not rely on them
-	}
-	return max(passingLimit-age, 0)
+	return in.Now.Sub(since), ok
 }
 
 // passingSince is when the machine entered a state that it is expected to leave soon.

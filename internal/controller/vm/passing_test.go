@@ -60,9 +60,48 @@ func TestPassing(t *testing.T) {
 		"nothing to be written":              {vm: settled(machine(always), inst(v1.Pending, created(0))), vmi: inst(v1.Pending, created(0))},
 	} {
 		in := Input{VM: c.vm, VMI: c.vmi, Live: true, Now: now}
-		if got := passing(in, Next(in)); got != c.want {
+		if got := (&telling{}).wait(in, Next(in)); got != c.want {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
+	}
+}
+
+// Of many machines that take long at once, few are told of.
+func TestTelling(t *testing.T) {
+	t.Parallel()
+	starting := func(since time.Duration, at time.Time) (Input, Plan) {
+		vmi := inst(v1.Pending, func(vmi *v1.VirtualMachineInstance) { vmi.CreationTimestamp = metav1.NewTime(at.Add(-since)) })
+		in := Input{VM: machine(v1.RunStrategyAlways), VMI: vmi, Live: true, Now: at}
+		return in, Next(in)
+	}
+	tell := &telling{}
+	for i := range tellBurst {
+		if got := tell.wait(starting(3*time.Second, now)); got != 0 {
+			t.Fatalf("machine %d: %v, want to be told of", i, got)
+		}
+	}
+	if got := tell.wait(starting(3*time.Second, now)); got != tellAgain {
+		t.Errorf("one more: %v, want %v", got, tellAgain)
+	}
+	if got := tell.wait(starting(tellAnyway-time.Second, now)); got != time.Second {
+		t.Errorf("one that is about to be told of anyway: %v", got)
+	}
+	if got := tell.wait(starting(tellAnyway, now)); got != 0 {
+		t.Errorf("one that has taken very long: %v", got)
+	}
+	if in, plan := starting(time.Second, now); tell.wait(in, plan) != time.Second {
+		t.Error("one that has just started does not wait as before")
+	}
+	later := now.Add(-time.Hour) // a clock that was set back
+	if got := tell.wait(starting(3*time.Second, later)); got == 0 {
+		t.Error("a clock that was set back lets one more through")
+	}
+	later = later.Add(tellEvery)
+	if got := tell.wait(starting(3*time.Second, later)); got != 0 {
+		t.Errorf("after a while: %v", got)
+	}
+	if got := tell.wait(starting(3*time.Second, later)); got != tellAgain {
+		t.Errorf("the next then: %v", got)
 	}
 }
 

@@ -45,6 +45,7 @@ type Reconciler struct {
 
 	last    written.Last[*v1.VirtualMachine]
 	deleted written.Deletions
+	telling telling
 }
 
 // retryConflict is after how long a decision is made again that met a newer
@@ -165,7 +166,7 @@ func (r *Reconciler) apply(ctx context.Context, in Input, plan Plan, cached stri
 		}
 		stored = next
 	}
-	if wait := passing(in, plan); wait > 0 && failed == nil {
+	if wait := r.telling.wait(in, plan); wait > 0 && failed == nil {
 		plan.After = soonest(plan.After, wait)
 	} else if !equality.Semantic.DeepEqual(stored.Status, want.Status) {
 		next := stored.DeepCopy()

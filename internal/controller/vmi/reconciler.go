@@ -86,22 +86,21 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	return res, err
 }
 
-// pods lists those that vmi controls.
+// pods are those that vmi controls. There can be but one, by its name; a list by
+// labels would look through all pods of the namespace in each pass.
 func pods(ctx context.Context, from client.Reader, vmi *v1.VirtualMachineInstance) ([]corev1.Pod, error) {
-	list := &corev1.PodList{}
-	err := from.List(ctx, list, client.InNamespace(vmi.Namespace), client.MatchingLabels{
-		v1.AppLabel: v1.AppLauncher, v1.CreatedByLabel: string(vmi.UID),
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list the pods of %s/%s: %w", vmi.Namespace, vmi.Name, err)
+	pod := corev1.Pod{}
+	name := podtemplate.PodName(vmi.Name, vmi.UID)
+	err := from.Get(ctx, client.ObjectKey{Namespace: vmi.Namespace, Name: name}, &pod)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("read pod %s of instance %s/%s: %w", name, vmi.Namespace, vmi.Name, err)
+	case !ours(&pod, vmi) || pod.Labels[v1.AppLabel] != v1.AppLauncher || pod.Labels[v1.CreatedByLabel] != string(vmi.UID):
+		return nil, nil
 	}
-	out := list.Items[:0]
-	for _, p := range list.Items {
-		if ours(&p, vmi) {
-			out = append(out, p)
-		}
-	}
-	return out, nil
+	return []corev1.Pod{pod}, nil
 }
 
 // ours tells whether the pod is the instance's. A tenant may write labels and
