@@ -11,7 +11,8 @@ packages=(
 	iproute2 procps kmod mount util-linux # kubelet, tests
 	mmdebstrap debian-archive-keyring # the launcher and guest images
 	openssh-client     # skerry ssh
-	e2fsprogs          # tests: a data directory on a disk of its own
+	e2fsprogs          # the storage pool: ext4 volumes; tests: a data directory on a disk of its own
+	xfsprogs           # the storage pool
 )
 missing=()
 for p in "${packages[@]}"; do

@@ -24,6 +24,8 @@ unit() {
 	CGO_ENABLED=1 step unit go test -json -race -tags "$tags" $(go list ./... | grep -v -e /test/e2e -e /test/bench)
 	step distro go -C distro test -json ./...
 	step failpoint go test -json -tags failpoints ./internal/failpoint/...
+	# The storage pool's process is killed at each of its places.
+	[ -z "$tags" ] || step pool go test -json -tags 'root failpoints' -run TestKilled ./internal/pool
 	# Every golden machine is started by the QEMU of the launcher image.
 	[ -z "$tags" ] || SKERRY_LAUNCHER_IMAGE=$PWD/build/images/launcher.tar step qemu go test -json -tags qemu -run TestQEMU ./internal/machine ./internal/hotplug
 }
