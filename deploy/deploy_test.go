@@ -190,7 +190,7 @@ func TestApplyGivesUp(t *testing.T) {
 	}))
 	t.Cleanup(srv.Close)
 	err := deploy.Apply(t.Context(), &rest.Config{Host: srv.URL}, deploy.Params{CABundle: testCA})
-	if err == nil || !strings.Contains(err.Error(), "apply Namespace skerry-system") {
+	if err == nil || !strings.Contains(err.Error(), "apply Namespace ") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -228,6 +228,38 @@ func TestNodeRole(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestEnhancedVirtualMachine looks at what clients see of it.
+func TestEnhancedVirtualMachine(t *testing.T) {
+	t.Parallel()
+	o := find(t, "CustomResourceDefinition", "enhancedvirtualmachines.mececs.io")
+	names, _, _ := unstructured.NestedStringSlice(o.Object, "spec", "names", "shortNames")
+	if !slices.Contains(names, "evm") {
+		t.Errorf("short names %v", names)
+	}
+	versions, _, _ := unstructured.NestedSlice(o.Object, "spec", "versions")
+	if len(versions) != 1 {
+		t.Fatalf("%d versions", len(versions))
+	}
+	v := versions[0].(map[string]any)
+	var narrow, wide []string
+	columns, _, _ := unstructured.NestedSlice(v, "additionalPrinterColumns")
+	for _, c := range columns {
+		m := c.(map[string]any)
+		name := strings.ToUpper(m["name"].(string))
+		if m["priority"] == nil {
+			narrow = append(narrow, name)
+		} else {
+			wide = append(wide, name)
+		}
+	}
+	if !slices.Equal(narrow, []string{"AGE"}) || !slices.Equal(wide, []string{"PHASE", "IMAGE", "VM", "READY"}) {
+		t.Errorf("columns %v, wide %v", narrow, wide)
+	}
+	if _, ok, _ := unstructured.NestedMap(v, "subresources", "status"); !ok || v["name"] != "v1beta1" || v["storage"] != true {
+		t.Errorf("version %v: status subresource %v", v["name"], ok)
 	}
 }
 

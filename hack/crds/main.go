@@ -8,6 +8,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -59,11 +60,8 @@ func finishFile(file string) error {
 
 const header = "# Made from the Go types by `go generate ./api/...`.\n"
 
-// storageVersion is what controller-gen knows, oldVersion what is served beside it.
-const (
-	storageVersion = "v1"
-	oldVersion     = "v1alpha3"
-)
+// oldVersions are served beside the version that controller-gen knows, by group.
+var oldVersions = map[string]string{"kubevirt.io": "v1alpha3"}
 
 func finish(data []byte) ([]byte, error) {
 	var crd apiextensionsv1.CustomResourceDefinition
@@ -71,13 +69,14 @@ func finish(data []byte) ([]byte, error) {
 		return nil, err
 	}
 	crd.Annotations = nil
-	crd.Labels = map[string]string{crd.Spec.Group: ""}
+	crd.Labels = map[string]string{"kubevirt.io": ""} // as all of Skerry's objects
 	crd.Spec.Conversion = &apiextensionsv1.CustomResourceConversion{Strategy: apiextensionsv1.NoneConverter}
 
 	var versions []apiextensionsv1.CustomResourceDefinitionVersion
+	oldVersion := oldVersions[crd.Spec.Group]
 	for _, v := range crd.Spec.Versions {
-		if v.Name != storageVersion {
-			continue
+		if v.Name == oldVersion {
+			continue // made anew
 		}
 		if v.Schema == nil || v.Schema.OpenAPIV3Schema == nil {
 			return nil, fmt.Errorf("version %s has no schema", v.Name)
@@ -88,14 +87,18 @@ func finish(data []byte) ([]byte, error) {
 				v.Schema.OpenAPIV3Schema.Properties[name] = child
 			}
 		}
+		versions = append(versions, v)
+		if oldVersion == "" {
+			continue
+		}
 		old := *v.DeepCopy()
 		old.Name, old.Storage, old.Deprecated = oldVersion, false, true
-		warning := fmt.Sprintf("%s/%s %s is deprecated; use %s/%s", crd.Spec.Group, oldVersion, crd.Spec.Names.Kind, crd.Spec.Group, storageVersion)
+		warning := fmt.Sprintf("%s/%s %s is deprecated; use %s/%s", crd.Spec.Group, oldVersion, crd.Spec.Names.Kind, crd.Spec.Group, v.Name)
 		old.DeprecationWarning = &warning
-		versions = append(versions, v, old)
+		versions = append(versions, old)
 	}
 	if len(versions) == 0 {
-		return nil, fmt.Errorf("no version %s", storageVersion)
+		return nil, errors.New("no version")
 	}
 	crd.Spec.Versions = versions
 	out, err := yaml.Marshal(struct {
