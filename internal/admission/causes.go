@@ -18,6 +18,7 @@ import (
 type validator struct {
 	cluster Cluster
 	result  Result
+	root    *field.Path // of the object in what the user sent, nil for itself
 }
 
 // maxShown is the length at which a user's value is cut in a message.

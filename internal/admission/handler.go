@@ -21,6 +21,7 @@ const (
 	PathMutateVMI   = "/mutate-vmi"
 	PathValidateVM  = "/validate-vm"
 	PathValidateVMI = "/validate-vmi"
+	PathValidateEVM = "/validate-evm"
 )
 
 // maxReview bounds the body of a request in bytes: an object of the largest size
@@ -36,7 +37,7 @@ type Options struct {
 	Log *slog.Logger
 }
 
-// Handler answers the API server's AdmissionReviews (v1) at the four paths.
+// Handler answers the API server's AdmissionReviews (v1) at these paths.
 func Handler(o Options) http.Handler {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -44,7 +45,7 @@ func Handler(o Options) http.Handler {
 	mux := http.NewServeMux()
 	for path, review := range map[string]reviewer{
 		PathMutateVM: o.mutateVM, PathMutateVMI: o.mutateVMI,
-		PathValidateVM: o.validateVM, PathValidateVMI: o.validateVMI,
+		PathValidateVM: o.validateVM, PathValidateVMI: o.validateVMI, PathValidateEVM: o.validateEVM,
 	} {
 		mux.Handle("POST "+path, o.serve(review))
 	}

@@ -68,8 +68,11 @@ type crdSchema struct {
 
 var schemas = sync.OnceValues(func() (map[string]crdSchema, error) {
 	out := map[string]crdSchema{}
-	for kind, file := range map[string]string{"VirtualMachine": "virtualmachines", "VirtualMachineInstance": "virtualmachineinstances"} {
-		data, err := os.ReadFile("../../deploy/crds/kubevirt.io_" + file + ".yaml")
+	for kind, file := range map[string]string{
+		"VirtualMachine": "kubevirt.io_virtualmachines", "VirtualMachineInstance": "kubevirt.io_virtualmachineinstances",
+		"EnhancedVirtualMachine": "mececs.io_enhancedvirtualmachines",
+	} {
+		data, err := os.ReadFile("../../deploy/crds/" + file + ".yaml")
 		if err != nil {
 			return nil, err
 		}
@@ -133,7 +136,12 @@ func (a *apiServer) admit(t *testing.T, kind string, op admissionv1.Operation, o
 	if kind == "VirtualMachineInstance" {
 		paths = [2]string{admission.PathMutateVMI, admission.PathValidateVMI}
 	}
-	resp := a.review(t, paths[0], kind, op, obj, old)
+	resp := &admissionv1.AdmissionResponse{Allowed: true}
+	if kind == "EnhancedVirtualMachine" {
+		paths = [2]string{"", admission.PathValidateEVM} // nothing is filled in
+	} else {
+		resp = a.review(t, paths[0], kind, op, obj, old)
+	}
 	if !resp.Allowed {
 		return nil, nil, &rejected{"mutating webhook", resp.Result.Message, resp.Result}
 	}

@@ -17,6 +17,7 @@ import (
 	kjson "sigs.k8s.io/json"
 
 	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
+	mecs "github.com/skerry-dev/skerry/api/mececs/v1beta1"
 )
 
 // misshapen finds the values in a JSON document that do not fit a Go type: where
@@ -131,7 +132,7 @@ func (v *validator) wrongKind(p *field.Path, raw any, want string) {
 // isOurs tells whether a type is of the API itself: only there does a field
 // without omitempty mean that it must be given.
 func isOurs(t reflect.Type) bool {
-	return t.PkgPath() == reflect.TypeFor[v1.VirtualMachine]().PkgPath()
+	return t.PkgPath() == reflect.TypeFor[v1.VirtualMachine]().PkgPath() || t.PkgPath() == reflect.TypeFor[mecs.EnhancedVirtualMachine]().PkgPath()
 }
 
 // examples say how to give a field that is required.
@@ -145,6 +146,12 @@ var examples = map[string]string{
 	"KernelBootContainer.image":                   "name the container image with the kernel, for example registry.example/kernel:6.12",
 	"EmptyDiskSource.capacity":                    "say how large the disk is, for example 2Gi",
 	"PersistentVolumeClaimVolumeSource.claimName": "name a claim in the machine's namespace",
+	"EnhancedVirtualMachine.spec":                 "give template, source and bootVolume there",
+	"EnhancedVirtualMachineSpec.bootVolume":       "give the boot disk's size in bootVolume.resources.requests.storage",
+	"EnhancedVirtualMachineSpec.source":           "name an image in source.registryImageURL",
+	"EnhancedVirtualMachineSpec.template":         "describe the VirtualMachine in template.spec",
+	"VirtualMachineTemplate.spec":                 "describe the VirtualMachine there",
+	"LocalSource.name":                            "name an object in the machine's namespace",
 }
 
 func (v *validator) missing(p *field.Path, name string, t reflect.Type) {

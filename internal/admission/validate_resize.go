@@ -15,11 +15,11 @@ import (
 // running one can be changed to them is told by the condition RestartRequired, as
 // in KubeVirt, since the machine is right and only has to be started again.
 func (v *validator) resize(vm *v1.VirtualMachine) {
-	template := field.NewPath("spec", "template", "metadata")
+	template := child(v.root, "spec").Child("template", "metadata")
 	for _, m := range []struct {
 		path *field.Path
 		list map[string]string
-	}{{field.NewPath("metadata"), vm.Annotations}, {template, vm.Spec.Template.Annotations}} {
+	}{{child(v.root, "metadata"), vm.Annotations}, {template, vm.Spec.Template.Annotations}} {
 		p, ok := m.list[v1.ResizePolicyAnnotation]
 		known := []string{string(v1.ResizeInPlace), string(v1.ResizeInPlaceOrMigrate), string(v1.ResizeRestartOnly)}
 		if ok && !slices.Contains(known, p) {
@@ -30,7 +30,7 @@ func (v *validator) resize(vm *v1.VirtualMachine) {
 	if f == nil {
 		return
 	}
-	p := field.NewPath("spec", "liveUpdateFeatures")
+	p := child(v.root, "spec").Child("liveUpdateFeatures")
 	if f.CPU != nil && f.CPU.MaxSockets != nil {
 		sockets := int64(1)
 		if c := vm.Spec.Template.Spec.Domain.CPU; c != nil {

@@ -16,7 +16,7 @@ import (
 )
 
 func (v *validator) vm(vm, old *v1.VirtualMachine) {
-	spec := field.NewPath("spec")
+	spec := child(v.root, "spec")
 	v.runStrategy(spec, vm)
 	if vm.Spec.Instancetype != nil {
 		v.unsupported(spec.Child("instancetype"), "set spec.template.spec.domain.cpu and spec.template.spec.domain.memory.guest")

@@ -141,7 +141,7 @@ func addAPIs(mgr crmanager.Manager, config *rest.Config, c Config, srv *server, 
 		Trusted: admission.DefaultIdentities(c.Namespace),
 		Log:     log,
 	})
-	for _, p := range []string{admission.PathMutateVM, admission.PathMutateVMI, admission.PathValidateVM, admission.PathValidateVMI} {
+	for _, p := range []string{admission.PathMutateVM, admission.PathMutateVMI, admission.PathValidateVM, admission.PathValidateVMI, admission.PathValidateEVM} {
 		srv.mux.Handle(p, webhooks)
 	}
 	filled := crmanager.RunnableFunc(func(ctx context.Context) error {
