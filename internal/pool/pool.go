@@ -14,6 +14,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,6 +33,8 @@ var (
 	ErrInUse    = errors.New("in use")
 	ErrNoSpace  = errors.New("no space in the pool")
 	ErrInvalid  = errors.New("not valid")
+	// ErrSize is the ErrInvalid of a size or limit that cannot be had.
+	ErrSize = fmt.Errorf("size is %w", ErrInvalid)
 )
 
 const (
@@ -232,25 +236,37 @@ func (p *Pool) Close(ctx context.Context) error {
 }
 
 // DetachAll detaches every loop device of the pool in dir, volumes first, whether
-// the pool can be opened or not. Nothing of it may be mounted any more.
+// the pool can be opened or not, and what others, such as the kubelet, have put on
+// top of them. Nothing of it may be mounted any more.
 func DetachAll(ctx context.Context, dir string) error {
 	all, err := loopdev.List()
 	if err != nil {
 		return err
 	}
 	tag := Tag(dir)
-	var own loopdev.Device
-	var errs []error
+	var top, volumes, own []loopdev.Device
 	for _, d := range all {
-		switch {
-		case d.Name == tag+poolName:
-			own = d
-		case len(d.Name) > len(tag) && d.Name[:len(tag)] == tag:
-			errs = append(errs, loopdev.Detach(ctx, d))
+		if !strings.HasPrefix(d.Name, tag) {
+			continue
+		}
+		if d.Name == tag+poolName {
+			own = append(own, d)
+		} else {
+			volumes = append(volumes, d)
+		}
+		var st unix.Stat_t
+		if err := unix.Stat(d.Path, &st); err != nil {
+			return fmt.Errorf("stat %s: %w", d.Path, err)
+		}
+		for _, t := range all {
+			if t.Dev == st.Dev && t.Inode == st.Ino {
+				top = append(top, t)
+			}
 		}
 	}
-	if own.Path != "" {
-		errs = append(errs, loopdev.Detach(ctx, own))
+	var errs []error
+	for _, d := range slices.Concat(top, volumes, own) {
+		errs = append(errs, loopdev.Detach(ctx, d))
 	}
 	return errors.Join(errs...)
 }

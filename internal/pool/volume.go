@@ -53,15 +53,15 @@ func (s Spec) size(source int64) (int64, error) {
 	}
 	switch {
 	case s.Size < 0 || s.Limit < 0:
-		return 0, fmt.Errorf("size %d, limit %d: %w: must not be negative", s.Size, s.Limit, ErrInvalid)
+		return 0, fmt.Errorf("size %d, limit %d: %w: must not be negative", s.Size, s.Limit, ErrSize)
 	case s.Size > MaxVolume:
-		return 0, fmt.Errorf("size %s: %w: must be at most %s", Bytes(s.Size), ErrInvalid, Bytes(MaxVolume))
+		return 0, fmt.Errorf("size %s: %w: must be at most %s", Bytes(s.Size), ErrSize, Bytes(MaxVolume))
 	case s.Size != 0 && s.Size < source:
-		return 0, fmt.Errorf("size %s: %w: must be at least %s, as its source is that large", Bytes(s.Size), ErrInvalid, Bytes(source))
+		return 0, fmt.Errorf("size %s: %w: must be at least %s, as its source is that large", Bytes(s.Size), ErrSize, Bytes(source))
 	}
 	size := max((s.Size+unit-1)/unit*unit, least)
 	if s.Limit != 0 && size > s.Limit {
-		return 0, fmt.Errorf("limit %s: %w: must be at least %s", Bytes(s.Limit), ErrInvalid, Bytes(size))
+		return 0, fmt.Errorf("limit %s: %w: must be at least %s", Bytes(s.Limit), ErrSize, Bytes(size))
 	}
 	return size, nil
 }
@@ -364,11 +364,11 @@ func (p *Pool) Expand(ctx context.Context, id string, size, limit int64) (Volume
 		return v, err
 	}
 	if size > MaxVolume || size < 0 {
-		return v, fmt.Errorf("volume %s: size %d: %w: must be at most %s", id, size, ErrInvalid, Bytes(MaxVolume))
+		return v, fmt.Errorf("volume %s: size %d: %w: must be at most %s", id, size, ErrSize, Bytes(MaxVolume))
 	}
 	size = (size + unit - 1) / unit * unit
 	if limit != 0 && max(size, v.Size) > limit {
-		return v, fmt.Errorf("volume %s: limit %s: %w: must be at least %s", id, Bytes(limit), ErrInvalid, Bytes(max(size, v.Size)))
+		return v, fmt.Errorf("volume %s: limit %s: %w: must be at least %s", id, Bytes(limit), ErrSize, Bytes(max(size, v.Size)))
 	}
 	end, err := p.begin(volumesDir, id, max(0, size-v.Size))
 	if err != nil {
