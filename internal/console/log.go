@@ -35,6 +35,10 @@ type Log struct {
 	// FirstByte is called once, when the first output is seen; may be nil.
 	FirstByte func(time.Time)
 
+	// Last is the end of what was copied, TailSize bytes at most. It may
+	// be read once Copy has returned.
+	Last []byte
+
 	// The following have defaults for zero values.
 
 	// Poll is how often the file is looked at without a hint (1 s).
@@ -51,6 +55,9 @@ type Log struct {
 	// stalls; of more the oldest are dropped (half the file system, 512 KiB).
 	MaxBacklog int64
 }
+
+// TailSize is how much of the end is remembered, in bytes.
+const TailSize = 1 << 10
 
 // Chunk is how much is copied at once, in bytes.
 const Chunk = 64 << 10
@@ -184,12 +191,14 @@ func (c *copier) round(deadline time.Time) (more bool, err error) {
 	}
 	bp := buffers.Get().(*[]byte)
 	defer buffers.Put(bp)
-	limit := min(Chunk, max(hole-c.offset, 1))
+	// No more than shorten has seen: the file may have grown meanwhile.
+	limit := min(Chunk, max(min(hole, size)-c.offset, 1))
 	n, err := c.File.ReadAt((*bp)[:limit], c.offset)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return false, err
 	}
 	wrote, err := c.write((*bp)[:n], deadline)
+	c.remember((*bp)[:wrote])
 	c.offset += int64(wrote)
 	if wrote > 0 {
 		c.failed = 0
@@ -210,6 +219,18 @@ func (c *copier) round(deadline time.Time) (more bool, err error) {
 		}
 	}
 	return true, nil
+}
+
+// remember keeps the end of what was copied.
+func (c *copier) remember(b []byte) {
+	if len(b) >= TailSize {
+		c.Last = append(c.Last[:0], b[len(b)-TailSize:]...)
+		return
+	}
+	if over := len(c.Last) + len(b) - TailSize; over > 0 {
+		c.Last = c.Last[:copy(c.Last, c.Last[over:])]
+	}
+	c.Last = append(c.Last, b...)
 }
 
 // write mentions dropped bytes, then writes b.

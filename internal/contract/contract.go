@@ -46,6 +46,25 @@ const (
 	MachineFile       = "machine.json" // in MachineDir
 )
 
+// TerminationLog is the container's termination message (Kubernetes' default path).
+// The kubelet puts its last 4096 bytes into the pod's status, also when the
+// container's exit code was lost. A launcher that refuses to start writes the reason
+// there, QEMU the reason of its end: see EndTrace.
+const TerminationLog = "/dev/termination-log"
+
+// EndTrace is the trace event that QEMU logs to TerminationLog, as a line that ends
+// in "qemu_system_shutdown_request reason=N". N is one of the End numbers.
+const EndTrace = "qemu_system_shutdown_request"
+
+// Why QEMU ends: the order of ShutdownCause in QEMU's qapi/run-state.json.
+const (
+	EndQuit     = 2 // the agent or the preStop hook said so on the monitor
+	EndSignal   = 4 // SIGTERM and the like
+	EndPowerOff = 6 // the guest powered off
+	EndReset    = 7 // the guest rebooted, and that is to end the machine
+	EndPanic    = 8 // the guest panicked
+)
+
 // FirstTapFD is the descriptor number at which QEMU finds the first tap; the
 // others follow. QEMU must not open taps by name: a renewed QEMU could not.
 const FirstTapFD = 30
@@ -99,6 +118,9 @@ const (
 	ExitPowerOff = 0  // QEMU: the guest powered off
 	ExitFailure  = 1  // QEMU: guest panic (pvpanic) or QEMU's own failure
 	ExitRefused  = 64 // launcher: machine.json or a disk image was not acceptable
+	// ExitUnknown is what containerd says of a container that ended while it was dead
+	// itself. Nothing in the container ends with it.
+	ExitUnknown = 255
 )
 
 // Machine is machine.json.

@@ -27,7 +27,7 @@ type Config struct {
 func Default() Config {
 	log := os.Getenv("SKERRY_TERMINATION_LOG")
 	if log == "" {
-		log = "/dev/termination-log"
+		log = contract.TerminationLog
 	}
 	return Config{
 		RunDir: contract.RunDir, MachineDir: contract.MachineDir, DiskDir: contract.DiskDir,

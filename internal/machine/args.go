@@ -19,6 +19,8 @@ func (m Machine) Args() []string {
 	a.add("-name", (&keyvals{}).set("guest", m.Name).set("debug-threads", "on").String())
 	a.add("-uuid", m.UUID)
 	a.add("-msg", "timestamp=on")
+	// The reason of its end, for when nobody hears the exit code.
+	a.add("-D", contract.TerminationLog, "-trace", "enable="+contract.EndTrace)
 	a.add("-no-user-config")
 	a.add("-nodefaults")
 	a.platform(m)

@@ -38,6 +38,7 @@ func checkArgs(argv []string) error {
 var keysOf = map[string]string{
 	"-name":    "guest debug-threads",
 	"-msg":     "timestamp",
+	"-trace":   "enable",
 	"-machine": " memory-backend aux-ram-share dump-guest-core mem-merge vmport smm hpet pit acpi graphics pflash0 pflash1",
 	"-accel":   " thread tb-size",
 	"-smp":     " maxcpus sockets cores threads",
@@ -100,6 +101,10 @@ func checkOption(option, value string) error {
 	case "-kernel", "-initrd":
 		if path.Clean(value) != value || !strings.HasPrefix(value, contract.KernelBootDir+"/") || strings.Contains(value, ",") {
 			return fmt.Errorf("not in the kernel's image")
+		}
+	case "-D":
+		if value != contract.TerminationLog {
+			return fmt.Errorf("not the termination message")
 		}
 	case "-append": // QEMU takes it as it is
 	default:

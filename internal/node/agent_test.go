@@ -346,7 +346,7 @@ func TestEndings(t *testing.T) {
 			p.qemu.Emit("GUEST_PANICKED", map[string]any{"action": "exit-failure"})
 			p.qemu.Emit("SHUTDOWN", map[string]any{"guest": true, "reason": "guest-panic"})
 			p.qemu.Shutdown()
-		}, "Warning Stopped", "panicked", ""},
+		}, "Warning Stopped", "last words", ""},
 		"signal": {func(p *pod) {
 			p.qemu.Emit("SHUTDOWN", map[string]any{"guest": false, "reason": "host-signal"})
 			p.qemu.Shutdown()

@@ -48,11 +48,8 @@ func (g *guest) follow(ctx context.Context, c *contact) {
 		g.proc = nil
 		g.mu.Unlock()
 	}()
-	logDone := make(chan struct{})
-	go func() {
-		defer close(logDone)
-		g.copyLog(c.proc)
-	}()
+	logged := make(chan []byte, 1)
+	go func() { logged <- g.copyLog(c.proc) }()
 	var end ending
 	wait := backoff{first: g.times.retry[0], max: g.times.retry[1]}
 	// QEMU's monitor ends with QEMU, or when it is renewed. One that ends each time
@@ -86,7 +83,7 @@ func (g *guest) follow(ctx context.Context, c *contact) {
 	gone := errors.Is(context.Cause(ctx), errEnded)
 	g.console.End(console.ErrEnded)
 	g.vnc.End(console.ErrEnded)
-	<-logDone
+	end.console = <-logged
 	if gone {
 		g.ended(end)
 	}

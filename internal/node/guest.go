@@ -3,6 +3,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -258,7 +259,7 @@ func shapeOf(m machine.Machine, n []nic, overhead int64) *shape {
 func (g *guest) ended(how ending) {
 	switch {
 	case how.panicked:
-		g.tell(corev1.EventTypeWarning, eventStopped, "The guest crashed: its kernel panicked. The end of its console is in the pod's log (kubectl logs).")
+		g.tell(corev1.EventTypeWarning, eventStopped, "The guest crashed: its kernel panicked. "+how.lastLines())
 	case how.reason == "guest-shutdown":
 		g.tell(corev1.EventTypeNormal, eventStopped, "The guest powered off.")
 	case how.reason == "guest-reset":
@@ -275,4 +276,17 @@ func (g *guest) ended(how ending) {
 type ending struct {
 	panicked bool
 	reason   string // of the event SHUTDOWN; empty when it was never sent
+	console  []byte // the end of what the guest wrote on its console
+}
+
+// maxLastLines is how much of the console's end an Event shows, in bytes.
+const maxLastLines = 600
+
+// lastLines is the end of the console, for a person.
+func (e ending) lastLines() string {
+	text := e.console[max(len(e.console)-maxLastLines, 0):]
+	if len(bytes.TrimSpace(text)) == 0 {
+		return "The end of its console is in the pod's log (kubectl logs)."
+	}
+	return "The end of its console, of which the pod's log (kubectl logs) has more: " + printable(string(text))
 }

@@ -14,18 +14,19 @@ import (
 )
 
 // copyLog copies the serial log to the container's log until the process has
-// ended and the rest is copied, or the agent lets go.
-func (g *guest) copyLog(p process) {
+// ended and the rest is copied, or the agent lets go. It returns the end of what it
+// has copied.
+func (g *guest) copyLog(p process) []byte {
 	d := &g.instance().Spec.Domain.Devices
 	if isFalse(d.AutoattachSerialConsole) || isFalse(d.LogSerialConsole) {
-		return
+		return nil
 	}
 	file, err := g.openLog(p)
 	if file == nil {
 		if err != nil {
 			g.log.Warn("console log", "error", err)
 		}
-		return
+		return nil
 	}
 	defer file.Close()
 	l := &console.Log{
@@ -44,6 +45,7 @@ func (g *guest) copyLog(p process) {
 	if err := l.Copy(g.ctx); err != nil {
 		g.log.Warn("console log", "error", err)
 	}
+	return l.Last
 }
 
 // openLog waits for QEMU to have made the file. Nil without an error means that

@@ -248,12 +248,15 @@ func Commands(argv []string, from, to string) (contract.Renewal, error) {
 }
 
 // rehearsal is the line with its sockets elsewhere: who connects to the machine
-// must not meet a QEMU that is about to be killed.
+// must not meet a QEMU that is about to be killed. Nor does the end of that one
+// count as the machine's.
 func rehearsal(list []word) []string {
 	const from, to = contract.RunDir + "/", contract.RunDir + "/" + contract.RehearsalDir + "/"
 	var out []string
 	for _, w := range list {
 		switch w.name {
+		case "-D", "-trace":
+			continue
 		case "-chardev":
 			w.value = strings.Replace(w.value, "path="+from, "path="+to, 1)
 		case "-vnc":

@@ -4,6 +4,7 @@ package vmi
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -96,7 +97,11 @@ func judge(vmi *v1.VirtualMachineInstance, pod *corev1.Pod) outcome {
 		return fail(ReasonNodeLost, "node %s does not answer: %s", node, pod.Status.Message)
 	}
 
-	t := terminated(pod)
+	t := terminated(pod).DeepCopy()
+	var end int
+	if t != nil {
+		end, t.Message = lastWord(t.Message)
+	}
 	switch {
 	case t == nil && pod.Status.Phase == corev1.PodSucceeded:
 		return outcome{phase: v1.Succeeded}
@@ -117,6 +122,9 @@ func judge(vmi *v1.VirtualMachineInstance, pod *corev1.Pod) outcome {
 		return fail(ReasonPodFailed, "node %s could not start the pod's container: %s", node, t.Message)
 	}
 
+	if t.ExitCode == contract.ExitUnknown {
+		return lost(pod, end)
+	}
 	signal := t.Signal
 	if signal == 0 && t.ExitCode > 128 && t.ExitCode < 128+65 {
 		signal = t.ExitCode - 128
@@ -130,15 +138,55 @@ func judge(vmi *v1.VirtualMachineInstance, pod *corev1.Pod) outcome {
 		return fail(ReasonQEMUCrashed, "QEMU crashed (signal %d): %s", signal, t.Message)
 	case !passed(&vmi.Status, v1.Running):
 		return fail(ReasonQEMUFailed, "QEMU could not start (exit code %d): %s", t.ExitCode, or(t.Message, "see kubectl logs "+pod.Name))
+	case t.ExitCode == contract.ExitFailure && end == contract.EndPanic:
+		return panicked(pod, t.Message)
 	case t.ExitCode == contract.ExitFailure:
 		// The agent knows better when it saw QEMU go.
 		if r := vmi.Status.Reason; r != "" && r != ReasonGuestPanicked {
 			return fail(r, "QEMU ended (exit code %d): %s", t.ExitCode, t.Message)
 		}
-		return fail(ReasonGuestPanicked, "the guest crashed (its kernel panicked); the end of its console: %s", or(t.Message, "see kubectl logs "+pod.Name))
+		return panicked(pod, t.Message)
 	default:
 		return fail(ReasonQEMUFailed, "QEMU ended with exit code %d: %s", t.ExitCode, t.Message)
 	}
+}
+
+// panicked is the end of a guest of which text is the end of its console, if known.
+func panicked(pod *corev1.Pod, text string) outcome {
+	return outcome{v1.Failed, ReasonGuestPanicked,
+		printable("the guest crashed (its kernel panicked); the end of its console: " + or(text, "see the Events and kubectl logs "+pod.Name))}
+}
+
+// lost judges by QEMU's last word an end whose exit code is not known: containerd
+// keeps none of what ends while it is dead itself.
+func lost(pod *corev1.Pod, end int) outcome {
+	switch end {
+	case contract.EndPowerOff, contract.EndReset, contract.EndQuit, contract.EndSignal:
+		return outcome{phase: v1.Succeeded}
+	case contract.EndPanic:
+		return panicked(pod, "")
+	}
+	return outcome{v1.Failed, ReasonQEMUFailed, printable(fmt.Sprintf("QEMU ended without a word, and its exit code is not known, as it ended "+
+		"while the container runtime of node %s was down: it crashed or was killed; see kubectl logs %s and the node's kernel log", pod.Spec.NodeName, pod.Name))}
+}
+
+// lastWord reads what QEMU wrote of its end (contract.EndTrace) in a container's
+// message, 0 when there is nothing of it, and returns the rest of the message. Who
+// has taken QEMU over can write any of it, as he can end it in any way.
+func lastWord(message string) (end int, rest string) {
+	const word = contract.EndTrace + " reason="
+	var b strings.Builder
+	for line := range strings.Lines(message) {
+		_, number, ok := strings.Cut(line, word)
+		if !ok {
+			b.WriteString(line)
+			continue
+		}
+		if n, err := strconv.Atoi(strings.TrimSpace(number)); err == nil {
+			end = n
+		}
+	}
+	return end, b.String()
 }
 
 func or(s, otherwise string) string {

@@ -3,6 +3,7 @@
 package vmi
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -28,6 +29,9 @@ func TestJudge(t *testing.T) {
 	disrupted := func(reason string) podOpt {
 		return podCond(corev1.DisruptionTarget, corev1.ConditionTrue, reason, "because")
 	}
+	word := func(reason int) string {
+		return fmt.Sprintf("1@1790000000.000000:qemu_system_shutdown_request reason=%d\n", reason)
+	}
 	for name, c := range map[string]struct {
 		vmi     *v1.VirtualMachineInstance
 		pod     corev1.Pod
@@ -39,6 +43,16 @@ func TestJudge(t *testing.T) {
 		"power off, no status left":   {instance(v1.Running), pod(bound, func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }), v1.Succeeded, "", ""},
 		"panic":                       {instance(v1.Running), pod(exited(1, "Error", "end Kernel panic")), v1.Failed, ReasonGuestPanicked, "end Kernel panic"},
 		"panic, no console":           {instance(v1.Running), pod(exited(1, "Error", "")), v1.Failed, ReasonGuestPanicked, "kubectl logs"},
+		"panic, QEMU's last word":     {instance(v1.Running), pod(exited(1, "Error", word(8))), v1.Failed, ReasonGuestPanicked, "see the Events and kubectl logs"},
+		"lost, powered off":           {instance(v1.Running), pod(exited(255, "Unknown", word(6))), v1.Succeeded, "", ""},
+		"lost, told to end":           {instance(v1.Running), pod(exited(255, "Unknown", word(4))), v1.Succeeded, "", ""},
+		"lost, powered off twice":     {instance(v1.Running), pod(exited(255, "Unknown", word(6)+word(6)+word(4))), v1.Succeeded, "", ""},
+		"lost, panicked":              {instance(v1.Running), pod(exited(255, "Unknown", word(8))), v1.Failed, ReasonGuestPanicked, "kubectl logs"},
+		"lost, a host's error":        {instance(v1.Running), pod(exited(255, "Unknown", word(1))), v1.Failed, ReasonQEMUFailed, "not known"},
+		"lost, cut off":               {instance(v1.Running), pod(exited(255, "Unknown", "qemu_system_shutdown_request reason=")), v1.Failed, ReasonQEMUFailed, "not known"},
+		"lost, no word":               {instance(v1.Running), pod(exited(255, "Unknown", "the end of a console")), v1.Failed, ReasonQEMUFailed, "container runtime of node node-a"},
+		"lost, drained":               {instance(v1.Running), pod(exited(255, "Unknown", word(6)), disrupted("EvictionByEvictionAPI")), v1.Failed, ReasonEvicted, "EvictionByEvictionAPI"},
+		"a word beside an exit code":  {instance(v1.Running), pod(exited(134, "Error", word(6)+"assertion failed")), v1.Failed, ReasonQEMUCrashed, "assertion failed"},
 		"the agent knows better":      {instance(v1.Running, func(vmi *v1.VirtualMachineInstance) { vmi.Status.Reason = ReasonQEMUFailed }), pod(exited(1, "Error", "x")), v1.Failed, ReasonQEMUFailed, "x"},
 		"QEMU cannot start":           {instance(v1.Scheduled), pod(exited(1, "Error", "qemu: no such device")), v1.Failed, ReasonQEMUFailed, "no such device"},
 		"another exit code":           {instance(v1.Running), pod(exited(3, "Error", "")), v1.Failed, ReasonQEMUFailed, "exit code 3"},
