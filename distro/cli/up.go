@@ -55,6 +55,7 @@ on, and the next start takes them over.`,
 	f.StringVar(&cfg.CgroupRoot, "cgroup-root", "", `cgroup of all pods (default: "/skerry", or one named after --data-dir)`)
 	f.StringVar(&cfg.Accel, "accel", "auto", "how machines are run: auto, kvm or tcg (emulation)")
 	f.StringVar(&cfg.Renew, "renew", "", "auto: running machines get a newer QEMU by themselves, one at a time, when this version brings one; manual: by skerry vm renew or a restart (default: as at the last start, at first manual)")
+	f.StringVar((*string)(&cfg.ResizePolicy), "resize-policy", "", "what a change of a running machine's CPUs or memory does where the machine does not say: InPlace, InPlaceOrMigrate or RestartOnly (default: as at the last start, at first InPlace)")
 	f.IntVarP(&cfg.Verbosity, "v", "v", 0, "how much Kubernetes writes to the log")
 	for _, p := range []struct {
 		port *int

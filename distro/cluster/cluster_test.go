@@ -76,12 +76,44 @@ func TestConfigMistakes(t *testing.T) {
 		{"IPv6 pods", Config{PodCIDR: "fd00::/64"}, "IPv4 network"},
 		{"overlap", Config{PodCIDR: "10.96.4.0/24"}, "apart from the pod CIDR"},
 		{"bind address", Config{BindAddress: "0.0.0.0"}, "an IPv4 address of one of this machine's interfaces"},
+		{"resize policy", Config{ResizePolicy: "Live"}, `resize policy "Live": must be InPlace, InPlaceOrMigrate or RestartOnly`},
 		{"accelerator", Config{Accel: "xen"}, "auto, kvm or tcg"},
 		{"one port twice", Config{Ports: ports}, "another than the API port"},
 		{"port", Config{Ports: low}, `kubelet port "-1": must be 1 to 65535`},
 	} {
 		if err := c.cfg.Complete(); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want an error with %q", c.name, err, c.want)
+		}
+	}
+}
+
+// What up was given once holds until it is given something else.
+func TestRemembered(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for i, c := range []struct {
+		renew        string
+		policy       v1.ResizePolicy
+		wantRenew    string
+		wantedPolicy v1.ResizePolicy
+	}{
+		{"", "", "manual", v1.ResizeInPlace},
+		{"", v1.ResizeRestartOnly, "manual", v1.ResizeRestartOnly},
+		{"auto", "", "auto", v1.ResizeRestartOnly},
+		{"", v1.ResizeInPlaceOrMigrate, "auto", v1.ResizeInPlaceOrMigrate},
+		{"", "", "auto", v1.ResizeInPlaceOrMigrate},
+		{"manual", v1.ResizeInPlace, "manual", v1.ResizeInPlace},
+	} {
+		got := complete(t, Config{NodeName: "n", DataDir: dir, Renew: c.renew, ResizePolicy: c.policy})
+		if got.Renew != c.wantRenew || got.ResizePolicy != c.wantedPolicy {
+			t.Errorf("start %d: renew %s, resize policy %s; want %s and %s", i, got.Renew, got.ResizePolicy, c.wantRenew, c.wantedPolicy)
+		}
+		if err := got.save(); err != nil {
+			t.Fatal(err)
+		}
+		// What status and reset find.
+		if later, err := Load(Config{DataDir: dir, RunDir: DefaultRunDir}); err != nil || later.ResizePolicy != c.wantedPolicy {
+			t.Errorf("start %d: later commands find %+v, %v", i, later, err)
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
 	"github.com/skerry-dev/skerry/internal/node"
 )
 
@@ -82,6 +83,10 @@ type Config struct {
 	// Skerry brings a newer one, or manual. Default: as at the last start, at first
 	// manual.
 	Renew string
+	// ResizePolicy is what a change of a running machine's size does where the
+	// machine does not say (docs/resize.md). Default: as at the last start, at first
+	// InPlace.
+	ResizePolicy v1.ResizePolicy
 	// Verbosity is klog's -v. 0 is quiet.
 	Verbosity int
 	Ports     Ports
@@ -166,17 +171,22 @@ func (c *Config) Complete() error {
 	default:
 		bad("accelerator", c.Accel, "auto, kvm or tcg")
 	}
-	if c.Renew == "" {
-		// What was damaged or is not there yet is no reason to fail here.
-		if old, err := load(c.DataDir); err == nil {
-			c.Renew = old.Config.Renew
-		}
+	// What was damaged or is not there yet is no reason to fail here.
+	if old, err := load(c.DataDir); err == nil {
+		def(&c.Renew, old.Config.Renew)
+		def((*string)(&c.ResizePolicy), string(old.Config.ResizePolicy))
 	}
 	def(&c.Renew, node.RenewManual)
+	def((*string)(&c.ResizePolicy), string(v1.ResizeInPlace))
 	switch c.Renew {
 	case node.RenewAuto, node.RenewManual:
 	default:
 		bad("renew", c.Renew, node.RenewAuto+" or "+node.RenewManual)
+	}
+	switch c.ResizePolicy {
+	case v1.ResizeInPlace, v1.ResizeInPlaceOrMigrate, v1.ResizeRestartOnly:
+	default:
+		bad("resize policy", string(c.ResizePolicy), fmt.Sprintf("%s, %s or %s", v1.ResizeInPlace, v1.ResizeInPlaceOrMigrate, v1.ResizeRestartOnly))
 	}
 	if c.Ports == (Ports{}) {
 		c.Ports = DefaultPorts()

@@ -94,7 +94,7 @@ func (i *instance) runSkerry(ctx context.Context, launcher string) error {
 			ListenAddress: c.controllerAddress(),
 			TLSCertFile:   i.dir.Cert(controllerServer), TLSKeyFile: i.dir.Key(controllerServer),
 			NodeClientCertFile: i.dir.Cert(controllerCert), NodeClientKeyFile: i.dir.Key(controllerCert), NodeCAFile: i.dir.Cert(caName),
-			NodeAgentPort: c.Ports.NodeAgent,
+			NodeAgentPort: c.Ports.NodeAgent, ResizePolicy: c.ResizePolicy,
 		})
 	})
 	i.part(ctx, "node agent", func(ctx context.Context) error {

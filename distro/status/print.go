@@ -37,6 +37,7 @@ func (s *Status) Print(w io.Writer, now time.Time) {
 	if old := oldText(s.Machines, s.Launcher); old != "" {
 		fmt.Fprintf(t, "!\tVersions\t%s\n", old)
 	}
+	line(true, "Resize", resizeText(s.ResizePolicy))
 	line(s.Disk.Err == nil && float64(s.Disk.Free) > almostFull*float64(s.Disk.Total), "Disk", s.diskText())
 	soon, text := certText(s.Certs, now)
 	line(s.CertsErr == nil && !soon, "Certificates", orError(text, s.CertsErr))
@@ -122,6 +123,18 @@ func (s *Status) machinesText() string {
 	}
 	sort.Strings(parts)
 	return strings.Join(parts, ", ")
+}
+
+// resizeText says what a change of a running machine's size does.
+func resizeText(p v1.ResizePolicy) string {
+	switch p {
+	case v1.ResizeRestartOnly:
+		return fmt.Sprintf("%s: CPUs and memory of a running VM change at its next restart", p)
+	case v1.ResizeInPlaceOrMigrate:
+		return fmt.Sprintf("%s: CPUs and memory of a running VM change in place, what cannot at its next restart (there is no migration yet)", p)
+	default:
+		return fmt.Sprintf("%s: CPUs and memory of a running VM change in place, what cannot at its next restart", v1.ResizeInPlace)
+	}
 }
 
 func (s *Status) diskText() string {

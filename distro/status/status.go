@@ -33,11 +33,13 @@ type Status struct {
 	Machines   []v1.VirtualMachineInstance
 	// Launcher is the image that new machines run in; empty if that is not known.
 	Launcher string
-	Pods     int
-	Disk     Disk
-	Certs    []pki.Expiry
-	CertsErr error
-	Host     hostinfo.Info
+	// ResizePolicy is the cluster's, as it was started last.
+	ResizePolicy v1.ResizePolicy
+	Pods         int
+	Disk         Disk
+	Certs        []pki.Expiry
+	CertsErr     error
+	Host         hostinfo.Info
 }
 
 // Process is the skerry process.
@@ -68,7 +70,7 @@ const lookLimit = 5 * time.Second
 func Collect(ctx context.Context, c *cluster.Config) Status {
 	ctx, cancel := context.WithTimeout(ctx, 2*lookLimit)
 	defer cancel()
-	s := Status{Skerry: process(c), Containerd: containerd(ctx, c), Disk: disk(c.DataDir)}
+	s := Status{Skerry: process(c), Containerd: containerd(ctx, c), Disk: disk(c.DataDir), ResizePolicy: c.ResizePolicy}
 	s.Host = hostinfo.Detect(ctx, hostinfo.Local(c.NodeName))
 	s.Certs, s.CertsErr = pki.Dir(c.PKIDir()).List()
 	s.Launcher, _ = c.LauncherImage() // that none is old is then not known

@@ -3,7 +3,9 @@
 package status
 
 import (
+	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -55,6 +57,23 @@ func TestTag(t *testing.T) {
 	} {
 		if got := tag(image); got != want {
 			t.Errorf("tag(%q) = %q, want %q", image, got, want)
+		}
+	}
+}
+
+func TestResizeText(t *testing.T) {
+	t.Parallel()
+	for p, want := range map[v1.ResizePolicy]string{
+		"":                        "InPlace: CPUs and memory of a running VM change in place",
+		v1.ResizeInPlace:          "InPlace: CPUs and memory of a running VM change in place",
+		v1.ResizeInPlaceOrMigrate: "InPlaceOrMigrate: CPUs and memory of a running VM change in place",
+		v1.ResizeRestartOnly:      "RestartOnly: CPUs and memory of a running VM change at its next restart",
+	} {
+		s := Status{ResizePolicy: p}
+		var out strings.Builder
+		s.Print(&out, time.Now())
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q: no %q in\n%s", p, want, out.String())
 		}
 	}
 }
