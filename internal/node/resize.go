@@ -170,6 +170,7 @@ const (
 	obstacleNotOnline   = "GuestDoesNotUseMemory"
 	obstacleKeepsMemory = "GuestKeepsMemory"
 	obstacleDIMMStep    = "MemoryStep"
+	obstaclePodMemory   = "PodMemoryLimit"
 )
 
 func (t *track) obstacle(reason, format string, args ...any) {

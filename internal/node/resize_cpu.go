@@ -5,11 +5,13 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
 	"github.com/skerry-dev/skerry/internal/guestagent"
 	"github.com/skerry-dev/skerry/internal/hotplug"
+	"github.com/skerry-dev/skerry/internal/podcgroup"
 	"github.com/skerry-dev/skerry/internal/qmp"
 	"github.com/skerry-dev/skerry/internal/resize"
 )
@@ -44,6 +46,9 @@ func (r *resizer) passCPU(ctx context.Context, vmi *v1.VirtualMachineInstance, w
 	case resize.Plug:
 		t.stamp(v1.GuestResizeAnnounced, t.since)
 		t.stamp(v1.GuestResizeCovered, now)
+		if ok, err := r.memoryForVCPUs(vmi, t); err != nil || !ok {
+			return true, err
+		}
 		return r.growCPU(ctx, t, cpus)
 	case resize.Unplug:
 		t.stamp(v1.GuestResizeAnnounced, t.since)
@@ -71,6 +76,43 @@ func (t *track) finish(now time.Time, written *v1.GuestResourceResize) {
 		t.stamp(v1.GuestResizeDone, now)
 	}
 	t.clear()
+}
+
+// memoryForVCPUs tells whether the pod's memory limit covers what the vCPUs cost
+// QEMU (machine.Overhead). The controller grows the pod's memory along with its
+// CPUs; that half may be refused while the other is not, and plugging all the same
+// would have the kernel kill the machine one day.
+func (r *resizer) memoryForVCPUs(vmi *v1.VirtualMachineInstance, t *track) (bool, error) {
+	group, err := r.pod()
+	if err != nil {
+		return false, err
+	}
+	l, err := group.Limits()
+	if err != nil {
+		return false, err
+	}
+	limit := l.Memory
+	if limit == podcgroup.Unlimited {
+		limit = 0
+	}
+	said := resize.Published(vmi, resize.Memory)
+	switch said.Room(resize.SpecSize(vmi, resize.Memory), resize.Cgroup{Known: true, Limit: limit}) {
+	case resize.HasRoom:
+		if t.reason == obstaclePodMemory {
+			t.clear()
+		}
+		return true, nil
+	case resize.RoomRefused:
+		need := "what QEMU needs for them"
+		if said.Limit > 0 {
+			need = fmt.Sprintf("the %d MiB that QEMU needs with them", (said.Limit+mib-1)/mib)
+		}
+		t.obstacle(obstaclePodMemory, "no vCPU is plugged: the pod's memory limit of %d MiB does not cover %s, and more was not granted: see the condition %s; "+
+			"it goes on once the limit is raised", limit/mib, need, v1.VMIHotMemoryChange)
+	case resize.RoomAsked:
+		t.clear()
+	}
+	return false, nil
 }
 
 // growCPU plugs one socket.

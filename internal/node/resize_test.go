@@ -320,6 +320,52 @@ func TestResizeReclaims(t *testing.T) {
 	w.until("no answer any more", func(vmi *v1.VirtualMachineInstance) bool { return resize.GuestPart(vmi, resize.Memory).PodUsage == nil })
 }
 
+// vCPUs cost QEMU memory: where the pod's limit was not raised for that, none is
+// plugged, whatever was granted of CPU time; and it goes on once the limit is there.
+func TestResizeVCPUsNeedMemory(t *testing.T) {
+	t.Parallel()
+	for _, stage := range []v1.PodResizeStep{v1.PodResizeRefused, v1.PodResizeInfeasible, v1.PodResizeDeferred} {
+		t.Run(string(stage), func(t *testing.T) {
+			t.Parallel()
+			w, p, m := resizeWorld(t)
+			w.cgroup("memory.max", "400000000")
+			w.change(func(vmi *v1.VirtualMachineInstance) { vmi.Spec.Domain.Memory.Guest = bytesQuantity(128 * mib) })
+			w.say(resize.Memory, stage, 128*mib, 409000000)
+			w.say(resize.CPU, v1.PodResizeGranted, 3, 0)
+			w.ask(3, 0)
+			vmi := w.until("obstacle", obstacleIs(resize.CPU, obstaclePodMemory))
+			if g := resize.GuestPart(vmi, resize.CPU); !strings.Contains(g.Message, "381 MiB does not cover the 391 MiB") || !strings.Contains(g.Message, "HotMemoryChange") {
+				t.Errorf("%q", g.Message)
+			}
+			w.settle(p)
+			if n := m.VCPUs(); n != 1 || p.qemu.Count("device_add") != 0 {
+				t.Errorf("%d vCPUs in a pod without memory for them", n)
+			}
+			w.cgroup("memory.max", "409000000")
+			w.say(resize.Memory, v1.PodResizeDone, 128*mib, 0)
+			w.until("3 vCPUs", hasSize(resize.CPU, 3))
+			w.until("no obstacle", obstacleIs(resize.CPU, ""))
+		})
+	}
+}
+
+// While the memory is only on its way nothing is called an obstacle.
+func TestResizeVCPUsAwaitMemory(t *testing.T) {
+	t.Parallel()
+	w, p, m := resizeWorld(t)
+	w.cgroup("memory.max", "400000000")
+	w.change(func(vmi *v1.VirtualMachineInstance) { vmi.Spec.Domain.Memory.Guest = bytesQuantity(128 * mib) })
+	w.say(resize.Memory, v1.PodResizeAsked, 128*mib, 409000000)
+	w.say(resize.CPU, v1.PodResizeGranted, 3, 0)
+	w.ask(3, 0)
+	w.settle(p)
+	if g := resize.GuestPart(w.vmi(), resize.CPU); m.VCPUs() != 1 || g.Reason != "" {
+		t.Errorf("%d vCPUs, %+v", m.VCPUs(), g)
+	}
+	w.cgroup("memory.max", "409000000") // the kernel knows before the controller does
+	w.until("3 vCPUs", hasSize(resize.CPU, 3))
+}
+
 // Software emulation can plug only so many vCPUs in QEMU's life: the next one
 // would abort it, so it is refused with the way out.
 func TestResizePlugLimit(t *testing.T) {

@@ -247,6 +247,37 @@ func (s Said) covers(guest int64, c Cgroup) bool {
 	}
 }
 
+// Room is whether the pod's memory is enough for what is to be plugged.
+type Room int
+
+// What it can be.
+const (
+	HasRoom     Room = iota
+	RoomAsked        // it is under way
+	RoomRefused      // it was refused, or waits for room on the node
+)
+
+// Room tells what the controller has published about memory, together with the
+// pod's memory limit c, says of the memory that plugged vCPUs cost. guest is the
+// guest's memory that the spec asks for. Both halves of a change are published in
+// one write, so that what is said about memory is never older than what is said
+// about the vCPUs.
+func (s Said) Room(guest int64, c Cgroup) Room {
+	switch {
+	case c.Known && c.Limit == 0, s.Stage == None:
+		return HasRoom // nothing holds it to a limit; nothing more is needed
+	case s.Target != guest:
+		return RoomAsked // this is about an older wish
+	case s.Limit > 0 && c.Known && c.Limit >= s.Limit && (s.Stage == Refused || s.Stage == NoWay || s.Stage == Asked):
+		return HasRoom // whatever was said, there it is
+	case s.Stage == Refused, s.Stage == NoWay, s.Stage == Waits:
+		return RoomRefused
+	case s.Stage == Asked:
+		return RoomAsked
+	}
+	return HasRoom
+}
+
 // raise sees that the pod has at least what is needed.
 func raise(w Want, p Pod) (Step, bool) {
 	// Not what was asked and more: an older wish may have asked for too much.

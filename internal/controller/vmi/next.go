@@ -93,8 +93,8 @@ func (d *decision) handedOver() bool {
 	return len(d.st.ActivePods) > 0 || d.st.Phase == v1.Scheduled || d.st.Phase == v1.Running
 }
 
-// sure tells whether missing pods are known to be missing; if they are not it
-// asks for the decision to be made again.
+// sure tells whether pods are known as they are, and those that are missing to be
+// missing; if they are not it asks for the decision to be made again.
 func (d *decision) sure() bool {
 	d.plan.Confirm = !d.in.Live
 	return d.in.Live

@@ -18,7 +18,8 @@ type Input struct {
 	// Pods are those that VMI controls (by UID), in any state.
 	Pods []corev1.Pod
 	// Live says that Pods was read from the API server just now, not from a
-	// cache. Only then is a missing pod known to be gone.
+	// cache. Only then is a missing pod known to be gone, and a pod's size to be
+	// what is to be changed.
 	Live  bool
 	Nodes Nodes
 	Now   time.Time

@@ -81,6 +81,11 @@ func (d *decision) resizeOne(pod *corev1.Pod, origin resize.Origin, r resize.Res
 	d.publish(r, step, resize.Say(step, p), reason, message)
 	switch step.Action {
 	case resize.GrowPod, resize.CutPod, resize.RevertPod:
+		// A cached pod may lack what was changed a moment ago, the other resource's
+		// size for one, and the dry run's answer would be compared with that.
+		if !d.sure() {
+			return
+		}
 		d.plan.Resize = append(d.plan.Resize, PodChange{Resource: r, Step: step, To: step.Pod})
 		d.plan.ResizePod = pod
 	}
@@ -246,6 +251,10 @@ func (d *decision) guestSide(r resize.Resource, want int64) resize.Guest {
 // touched tells whether the resource was changed since the machine was started.
 func (d *decision) touched(origin resize.Origin, r resize.Resource, size, boot int64) bool {
 	if size != boot {
+		return true
+	}
+	// vCPUs cost QEMU memory.
+	if r == resize.Memory && resize.SpecSize(d.vmi, resize.CPU) != origin.Boot.VCPUs {
 		return true
 	}
 	now := v1.ResourceRequirements{}

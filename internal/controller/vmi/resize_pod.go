@@ -21,17 +21,23 @@ import (
 	"github.com/skerry-dev/skerry/internal/resize"
 )
 
-// tryResize asks the API server, in a dry run, for each of the plan's changes of
-// the pod. What it refuses is written into the plan's instance and taken out of
-// the plan; only what may go better by itself is returned.
+// tryResize asks the API server, in a dry run, for the plan's changes of the pod:
+// for all at once, as they are made, and where that is refused for each alone. What
+// it refuses is written into the plan's instance and taken out of the plan; only
+// what may go better by itself is returned.
 func (r *Reconciler) tryResize(ctx context.Context, in Input, plan *Plan) error {
+	if len(plan.Resize) > 1 {
+		if refused, err := r.dryRun(ctx, plan.ResizePod, plan.Resize); err != nil || refused == nil {
+			return err
+		}
+	}
 	var keep []PodChange
 	for _, c := range plan.Resize {
 		if c.Step.Action == resize.RevertPod {
 			keep = append(keep, c) // to what it has: there is nothing to ask
 			continue
 		}
-		refused, err := r.dryRun(ctx, plan.ResizePod, c)
+		refused, err := r.dryRun(ctx, plan.ResizePod, []PodChange{c})
 		if err != nil {
 			return err
 		}
@@ -90,12 +96,18 @@ func ResizeRefused(stored, vmi *v1.VirtualMachineInstance, c PodChange, why Refu
 	return was == nil || is == nil || was.Reason != is.Reason || was.Message != is.Message
 }
 
-// dryRun asks for one change. A refusal of the API server's is not an error.
-func (r *Reconciler) dryRun(ctx context.Context, pod *corev1.Pod, c PodChange) (*Refusal, error) {
-	if why := foreignLimit(pod, c); why != nil {
-		return why, nil
+// dryRun asks for changes in one. A refusal of the API server's is not an error; its
+// text is about the first of them.
+func (r *Reconciler) dryRun(ctx context.Context, pod *corev1.Pod, changes []PodChange) (*Refusal, error) {
+	for _, c := range changes {
+		if c.Step.Action == resize.RevertPod {
+			continue // to what it has
+		}
+		if why := foreignLimit(pod, c); why != nil {
+			return why, nil
+		}
 	}
-	got, err := r.patchResize(ctx, pod, []PodChange{c}, metav1.DryRunAll)
+	got, err := r.patchResize(ctx, pod, changes, metav1.DryRunAll)
 	switch {
 	case apierrors.IsNotFound(err) && !strings.Contains(err.Error(), pod.Name):
 		return &Refusal{Reason: ReasonResizeUnsupported,
@@ -103,11 +115,11 @@ func (r *Reconciler) dryRun(ctx context.Context, pod *corev1.Pod, c PodChange) (
 	case apierrors.IsNotFound(err), apierrors.IsConflict(err) && !isQuota(err):
 		return &Refusal{Gone: true}, nil
 	case apierrors.IsForbidden(err), apierrors.IsInvalid(err), apierrors.IsBadRequest(err), isQuota(err):
-		return &Refusal{Reason: string(apierrors.ReasonForError(err)), Message: refusalText(pod, c, err)}, nil
+		return &Refusal{Reason: string(apierrors.ReasonForError(err)), Message: refusalText(pod, changes[0], err)}, nil
 	case err != nil:
 		return nil, fmt.Errorf("ask whether pod %s can be resized: %w", pod.Name, err)
 	}
-	if diff := unasked(pod, got, []PodChange{c}); diff != "" {
+	if diff := unasked(pod, got, changes); diff != "" {
 		return &Refusal{Reason: ReasonAdmissionChanged, Message: fmt.Sprintf("something in the cluster's admission changes more than was asked for: %s. "+
 			"A LimitRange in namespace %s does so with its defaults (kubectl -n %s get limitrange); the machine would be throttled or killed by it. "+
 			"Say what it should have in spec.template.spec.domain.resources and restart it, or take the LimitRange away", diff, pod.Namespace, pod.Namespace)}, nil

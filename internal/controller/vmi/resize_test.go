@@ -295,6 +295,92 @@ func TestResizeLives(t *testing.T) {
 	}
 }
 
+// CPU and memory change in one edit, or one right after the other, while the cache
+// shows the pod as it was before the first change of it: the dry run's answer must
+// be compared with the pod as it is, and nothing be taken for admission's doing.
+func TestResizeWithStaleCache(t *testing.T) {
+	t.Parallel()
+	limits := corev1.ResourceList{"cpu": resource.MustParse("4"), "memory": resource.MustParse("8Gi")}
+	for name, asked := range map[string][]resize.Sizes{
+		"one edit":  {sizes(6, 9, limits)},
+		"two edits": {sizes(6, 8, limits), sizes(6, 9, limits)},
+		"and back":  {sizes(6, 9, limits), sizes(5, 8, limits)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newResizing(t, &crashtest.Writer{}, limits)
+			old, stale := r.podList()[0], 0
+			cached := func() *corev1.Pod {
+				if stale++; stale%3 == 0 { // it catches up now and then
+					old = r.podList()[0]
+				}
+				return &old
+			}
+			r.r.Client = interceptor.NewClient(r.r.Client.(client.WithWatch), interceptor.Funcs{
+				Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+					if p, ok := obj.(*corev1.Pod); ok && key.Name == old.Name {
+						cached().DeepCopyInto(p)
+						return nil
+					}
+					return c.Get(ctx, key, obj, opts...)
+				},
+				List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+					if pods, ok := list.(*corev1.PodList); ok {
+						pods.Items = []corev1.Pod{*cached().DeepCopy()}
+						return nil
+					}
+					return c.List(ctx, list, opts...)
+				},
+			})
+			for _, s := range asked {
+				r.ask(s)
+				r.run(t)
+			}
+			if stale == 0 {
+				t.Error("the pod was never read from the cache")
+			}
+			// Each change is made once, though the cache goes on asking for it.
+			if len(asked) > 1 && asked[1].VCPUs < asked[0].VCPUs {
+				t.Logf("%d changes of the pod", r.patched) // two resources are cut when each guest gave back
+			} else if r.patched != len(asked) {
+				t.Errorf("the pod was changed %d times for %d edits", r.patched, len(asked))
+			}
+			last := asked[len(asked)-1]
+			if r.told[resize.CPU] != last.VCPUs || r.told[resize.Memory] != last.Memory {
+				t.Errorf("the machine has %v, want %+v", r.told, last)
+			}
+			for _, e := range r.events {
+				if strings.Contains(e, EventResizeRefused) {
+					t.Errorf("told of a refusal that was none: %s", e)
+				}
+			}
+		})
+	}
+}
+
+// vCPUs cost QEMU memory, so the pod's memory grows with its CPUs alone, too.
+func TestResizeMemoryOfVCPUs(t *testing.T) {
+	t.Parallel()
+	limits := corev1.ResourceList{"cpu": resource.MustParse("4"), "memory": resource.MustParse("8Gi")}
+	r := newResizing(t, &crashtest.Writer{}, limits)
+	r.r.Overhead = func(vmi *v1.VirtualMachineInstance, _ bool) resource.Quantity {
+		return *resource.NewQuantity((64-4*3+vmi.Spec.Domain.CPU.Sockets*3)<<20, resource.BinarySI)
+	}
+	for _, c := range []struct {
+		ask  resize.Sizes
+		want string
+	}{
+		{sizes(6, 8, limits), "cpu 3/6 memory 2118Mi/8262Mi"},
+		{sizes(4, 8, limits), "cpu 2/4 memory 2112Mi/8256Mi"},
+	} {
+		r.ask(c.ask)
+		r.run(t)
+		if got := text(r.podList()[0]); got != c.want || r.told[resize.CPU] != c.ask.VCPUs {
+			t.Errorf("%d vCPUs: the pod has %s, want %s; %s", c.ask.VCPUs, got, c.want, r.state())
+		}
+	}
+}
+
 // Nobody who has not asked for it has a pod changed, and nothing is written.
 func TestNoResizeUnasked(t *testing.T) {
 	t.Parallel()
