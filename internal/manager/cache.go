@@ -9,14 +9,19 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
+	mecs "github.com/skerry-dev/skerry/api/mececs/v1beta1"
+	evmconfig "github.com/skerry-dev/skerry/internal/config"
+	"github.com/skerry-dev/skerry/internal/controller/evm"
 	"github.com/skerry-dev/skerry/internal/controller/vmi"
 )
 
@@ -24,7 +29,7 @@ import (
 // asking the API server for all that it has.
 func knownTypes() (*runtime.Scheme, meta.RESTMapper, error) {
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, eventsv1.AddToScheme, v1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, eventsv1.AddToScheme, storagev1.AddToScheme, v1.AddToScheme, mecs.AddToScheme} {
 		if err := add(scheme); err != nil {
 			return nil, nil, fmt.Errorf("register API types: %w", err)
 		}
@@ -34,6 +39,15 @@ func knownTypes() (*runtime.Scheme, meta.RESTMapper, error) {
 	mapper.Add(v1.VirtualMachineInstanceKind, meta.RESTScopeNamespace)
 	mapper.Add(corev1.SchemeGroupVersion.WithKind("Pod"), meta.RESTScopeNamespace)
 	mapper.Add(corev1.SchemeGroupVersion.WithKind("Node"), meta.RESTScopeRoot)
+	mapper.Add(corev1.SchemeGroupVersion.WithKind("ConfigMap"), meta.RESTScopeNamespace)
+	mapper.Add(corev1.SchemeGroupVersion.WithKind("Secret"), meta.RESTScopeNamespace)
+	mapper.Add(corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim"), meta.RESTScopeNamespace)
+	mapper.Add(storagev1.SchemeGroupVersion.WithKind("StorageClass"), meta.RESTScopeRoot)
+	mapper.Add(mecs.EnhancedVirtualMachineKind, meta.RESTScopeNamespace)
+	mapper.Add(evm.SnapshotKind, meta.RESTScopeNamespace)
+	mapper.Add(evm.SnapshotContentKind, meta.RESTScopeRoot)
+	mapper.AddSpecific(evm.SnapshotClassKind, evm.SnapshotClassKind.GroupVersion().WithResource("volumesnapshotclasses"),
+		evm.SnapshotClassKind.GroupVersion().WithResource("volumesnapshotclass"), meta.RESTScopeRoot)
 	mapper.Add(eventsv1.SchemeGroupVersion.WithKind("Event"), meta.RESTScopeNamespace)
 	return scheme, mapper, nil
 }
@@ -48,9 +62,14 @@ func cacheOptions() cache.Options {
 				Label:     labels.SelectorFromSet(labels.Set{v1.AppLabel: v1.AppLauncher}),
 				Transform: vmi.StripPod,
 			},
-			&corev1.Node{}:               {Transform: stripNode},
-			&v1.VirtualMachine{}:         {Transform: stripMachine},
-			&v1.VirtualMachineInstance{}: {Transform: stripInstance},
+			// Of ConfigMaps the controller may read no other.
+			&corev1.ConfigMap{}: {Namespaces: map[string]cache.Config{
+				evmconfig.Namespace: {FieldSelector: fields.OneTermEqualSelector("metadata.name", evmconfig.Name)},
+			}},
+			&mecs.EnhancedVirtualMachine{}: {Transform: stripEnhanced},
+			&corev1.Node{}:                 {Transform: stripNode},
+			&v1.VirtualMachine{}:           {Transform: stripMachine},
+			&v1.VirtualMachineInstance{}:   {Transform: stripInstance},
 		},
 	}
 }
@@ -80,6 +99,15 @@ func stripMachine(obj any) (any, error) {
 		c.Type, c.Status = shared(c.Type), shared(c.Status)
 	}
 	return vm, nil
+}
+
+// stripEnhanced is stripMachine for an EnhancedVirtualMachine.
+func stripEnhanced(obj any) (any, error) {
+	if m, ok := obj.(*mecs.EnhancedVirtualMachine); ok {
+		stripMetadata(m)
+		shareSpec(&m.Spec.Template.Spec.Template.Spec)
+	}
+	return obj, nil
 }
 
 // stripInstance is stripMachine for an instance.

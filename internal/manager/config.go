@@ -25,6 +25,9 @@ type Config struct {
 	LauncherImage string
 	// LauncherPullPolicy is its pull policy; empty takes Kubernetes' default.
 	LauncherPullPolicy corev1.PullPolicy
+	// ImporterImage is the image of the pods that fetch machines' images from a
+	// registry; "" for none: machines that need one say so.
+	ImporterImage string
 
 	// ListenAddress is the host:port of the webhooks and the subresources' API,
 	// by TLS. Required.

@@ -20,6 +20,8 @@ import (
 
 	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
 	"github.com/skerry-dev/skerry/internal/admission"
+	evmconfig "github.com/skerry-dev/skerry/internal/config"
+	"github.com/skerry-dev/skerry/internal/controller/evm"
 	"github.com/skerry-dev/skerry/internal/controller/vm"
 	"github.com/skerry-dev/skerry/internal/controller/vmi"
 	"github.com/skerry-dev/skerry/internal/nodeapi"
@@ -40,10 +42,10 @@ func Run(ctx context.Context, c Config) error {
 	log := slog.Default().With("component", name)
 	framework := frameworkLog(log)
 
-	config := rest.CopyConfig(c.REST)
-	config.QPS = -1 // the API server's own fairness is the limit
-	config.UserAgent = name
-	config.WarningHandler = rest.NoWarnings{}
+	rc := rest.CopyConfig(c.REST)
+	rc.QPS = -1 // the API server's own fairness is the limit
+	rc.UserAgent = name
+	rc.WarningHandler = rest.NoWarnings{}
 
 	srv, err := newServer(c.ListenAddress, c.TLSCertFile, c.TLSKeyFile, log)
 	if err != nil {
@@ -56,7 +58,7 @@ func Run(ctx context.Context, c Config) error {
 		return err
 	}
 	stopPatience := 2*stopLimit + time.Second
-	mgr, err := crmanager.New(config, crmanager.Options{
+	mgr, err := crmanager.New(rc, crmanager.Options{
 		Scheme:                        scheme,
 		MapperProvider:                func(*rest.Config, *http.Client) (meta.RESTMapper, error) { return mapper, nil },
 		Cache:                         cacheOptions(),
@@ -73,10 +75,10 @@ func Run(ctx context.Context, c Config) error {
 		return fmt.Errorf("set up the controller's manager: %w", err)
 	}
 
-	if err := addControllers(mgr, c, log); err != nil {
+	if err := addControllers(mgr, rc, c, log); err != nil {
 		return err
 	}
-	if err := addAPIs(mgr, config, c, srv, log); err != nil {
+	if err := addAPIs(mgr, rc, c, srv, log); err != nil {
 		return err
 	}
 	if err := mgr.Start(ctx); err != nil && ctx.Err() == nil {
@@ -85,7 +87,7 @@ func Run(ctx context.Context, c Config) error {
 	return nil
 }
 
-func addControllers(mgr crmanager.Manager, c Config, log *slog.Logger) error {
+func addControllers(mgr crmanager.Manager, rc *rest.Config, c Config, log *slog.Logger) error {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown" // it only tells controllers apart
@@ -116,10 +118,35 @@ func addControllers(mgr crmanager.Manager, c Config, log *slog.Logger) error {
 
 		ResizePolicy: c.ResizePolicy,
 	}
-	return machines.SetupWithManager(mgr)
+	if err := machines.SetupWithManager(mgr); err != nil {
+		return err
+	}
+	return addEnhanced(mgr, rc, c, recorder, log)
 }
 
-func addAPIs(mgr crmanager.Manager, config *rest.Config, c Config, srv *server, log *slog.Logger) error {
+// addEnhanced adds the controllers of EnhancedVirtualMachines.
+func addEnhanced(mgr crmanager.Manager, rc *rest.Config, c Config, recorder *recorder, log *slog.Logger) error {
+	logs, err := newPodLogs(rc)
+	if err != nil {
+		return err
+	}
+	settings := &evmconfig.Source{Client: mgr.GetClient(), Events: recorder}
+	enhanced := &evm.Reconciler{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Events: recorder, Settings: settings,
+		Log: log.With("controller", "evm"), Now: time.Now,
+	}
+	if err := enhanced.SetupWithManager(mgr); err != nil {
+		return err
+	}
+	bases := &evm.BaseReconciler{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Logs: logs, Settings: settings,
+		Log: log.With("controller", "base"), Now: time.Now,
+		Importer: c.ImporterImage, PullPolicy: c.LauncherPullPolicy,
+	}
+	return bases.SetupWithManager(mgr)
+}
+
+func addAPIs(mgr crmanager.Manager, rc *rest.Config, c Config, srv *server, log *slog.Logger) error {
 	nodes, err := nodeapi.NewClient(nodeapi.ClientConfig{
 		TLS:     nodeapi.TLSFiles{CertFile: c.NodeClientCertFile, KeyFile: c.NodeClientKeyFile, CAFile: c.NodeCAFile},
 		Address: nodeapi.InternalIP(mgr.GetClient()),
@@ -129,7 +156,7 @@ func addAPIs(mgr crmanager.Manager, config *rest.Config, c Config, srv *server, 
 	if err != nil {
 		return err
 	}
-	sub, err := subresource.New(subresource.Config{REST: config, Nodes: nodes, Log: log})
+	sub, err := subresource.New(subresource.Config{REST: rc, Nodes: nodes, Log: log})
 	if err != nil {
 		return err
 	}

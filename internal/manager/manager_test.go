@@ -71,7 +71,17 @@ func emptyAPI(t *testing.T) *rest.Config {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
-		kinds := map[string]string{"pods": "PodList", "nodes": "NodeList", "virtualmachines": "VirtualMachineList", "virtualmachineinstances": "VirtualMachineInstanceList"}
+		kinds := map[string]string{"pods": "PodList", "nodes": "NodeList", "virtualmachines": "VirtualMachineList", "virtualmachineinstances": "VirtualMachineInstanceList",
+			"configmaps": "ConfigMapList", "persistentvolumeclaims": "PartialObjectMetadataList", "enhancedvirtualmachines": "EnhancedVirtualMachineList"}
+		version := "v1"
+		switch {
+		case strings.Contains(r.URL.Path, "/mececs.io/"):
+			version = "mececs.io/v1beta1"
+		case strings.Contains(r.URL.Path, "/kubevirt.io/"):
+			version = "kubevirt.io/v1"
+		case parts[len(parts)-1] == "persistentvolumeclaims":
+			version = "meta.k8s.io/v1"
+		}
 		kind, ok := kinds[parts[len(parts)-1]]
 		switch {
 		case !ok:
@@ -79,10 +89,6 @@ func emptyAPI(t *testing.T) *rest.Config {
 			answer(w, metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: "Failure", Reason: metav1.StatusReasonNotFound, Code: 404})
 		case r.URL.Query().Get("watch") != "":
 			if r.URL.Query().Get("sendInitialEvents") == "true" { // the watch starts with the list, which is empty
-				version := "v1"
-				if strings.HasPrefix(kind, "Virtual") {
-					version = "kubevirt.io/v1"
-				}
 				answer(w, map[string]any{"type": "BOOKMARK", "object": map[string]any{
 					"apiVersion": version, "kind": strings.TrimSuffix(kind, "List"),
 					"metadata": map[string]any{"resourceVersion": "1", "annotations": map[string]string{metav1.InitialEventsAnnotationKey: "true"}},
@@ -94,10 +100,6 @@ func emptyAPI(t *testing.T) *rest.Config {
 			case <-stop:
 			}
 		default:
-			version := "v1"
-			if strings.HasPrefix(kind, "Virtual") {
-				version = "kubevirt.io/v1"
-			}
 			answer(w, map[string]any{"apiVersion": version, "kind": kind, "metadata": map[string]any{"resourceVersion": "1"}, "items": []any{}})
 		}
 	}))

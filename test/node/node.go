@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
+	mecs "github.com/skerry-dev/skerry/api/mececs/v1beta1"
 )
 
 // Node is one cluster.
@@ -117,7 +118,7 @@ func (n *Node) Connect() error {
 	if err := clientgoscheme.AddToScheme(s); err != nil {
 		return err
 	}
-	if err := v1.AddToScheme(s); err != nil {
+	if err := errors.Join(v1.AddToScheme(s), mecs.AddToScheme(s)); err != nil {
 		return err
 	}
 	n.REST = cfg
