@@ -429,6 +429,9 @@ func TestLives(t *testing.T) {
 			}
 			for i := base.covered; i < len(quiet.Log()); i += every {
 				for _, after := range []bool{false, true} {
+					if !after && i > 0 && name != "from the registry" {
+						continue // nearly the same as after the write before
+					}
 					t.Run(fmt.Sprintf("crash at %d, after=%v", i+1, after), func(t *testing.T) {
 						w := run(t, &crashtest.Writer{FailAt: i + 1, After: after})
 						if diff := cmp.Diff(want, w.summary(), cmpopts.EquateEmpty()); diff != "" {
