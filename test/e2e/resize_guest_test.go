@@ -186,7 +186,7 @@ func TestResizeGuest(t *testing.T) {
 		return n == "4", n
 	})
 	// Memory that was touched, and is free again.
-	r.con.run("mkdir -p /mnt/ram && mount -t tmpfs -o size=128m ram /mnt/ram && dd if=/dev/zero of=/mnt/ram/f bs=1M count=64 2>/dev/null; rm /mnt/ram/f; umount /mnt/ram")
+	r.con.run("mkdir -p /mnt/ram; grep -q ' /mnt/ram ' /proc/mounts || mount -t tmpfs -o size=128m ram /mnt/ram; dd if=/dev/zero of=/mnt/ram/f bs=1M count=64 2>/dev/null; rm /mnt/ram/f; umount /mnt/ram")
 	touched, err := group.MemoryUsage()
 	if err != nil {
 		t.Fatal(err)
@@ -280,7 +280,7 @@ func TestResizeGuestRefuses(t *testing.T) {
 	}
 
 	// What is in use it keeps.
-	r.con.run("mkdir -p /mnt/ram && mount -t tmpfs -o size=300m ram /mnt/ram && dd if=/dev/zero of=/mnt/ram/f bs=1M count=200 2>/dev/null")
+	r.con.run("mkdir -p /mnt/ram; grep -q ' /mnt/ram ' /proc/mounts || mount -t tmpfs -o size=300m ram /mnt/ram; dd if=/dev/zero of=/mnt/ram/f bs=1M count=200 2>/dev/null")
 	r.patch(vcpus, "256Mi")
 	if text := r.obstacle(resize.Memory, "GuestKeepsMemory"); !strings.Contains(text, "keeps what is in use") {
 		t.Errorf("kept: %s", text)
