@@ -49,5 +49,6 @@ is imported is never collected as garbage, since it could not be pulled again.`,
 			return nil
 		},
 	})
+	cmd.AddCommand(registryVerbs(o)...)
 	return cmd
 }

@@ -56,6 +56,8 @@ on, and the next start takes them over.`,
 	f.StringVar(&cfg.Accel, "accel", "auto", "how machines are run: auto, kvm or tcg (emulation)")
 	f.StringVar(&cfg.Renew, "renew", "", "auto: running machines get a newer QEMU by themselves, one at a time, when this version brings one; manual: by skerry vm renew or a restart (default: as at the last start, at first manual)")
 	f.StringVar((*string)(&cfg.ResizePolicy), "resize-policy", "", "what a change of a running machine's CPUs or memory does where the machine does not say: InPlace, InPlaceOrMigrate or RestartOnly (default: as at the last start, at first InPlace)")
+	f.StringVar(&cfg.Registry, "registry", "", "on: the cluster has a registry of its own, for a site without another; off: it has none (default: as at the last start, at first off)")
+	f.Lookup("registry").NoOptDefVal = cluster.RegistryOn
 	f.IntVarP(&cfg.Verbosity, "v", "v", 0, "how much Kubernetes writes to the log")
 	for _, p := range []struct {
 		port *int
@@ -67,6 +69,7 @@ on, and the next start takes them over.`,
 		{&cfg.Ports.ProxyHealth, "proxy-health-port", "kube-proxy's health check"}, {&cfg.Ports.ProxyMetrics, "proxy-metrics-port", "kube-proxy's metrics"},
 		{&cfg.Ports.DNS, "dns-port", "the DNS server behind the Service kube-dns"},
 		{&cfg.Ports.Controller, "controller-port", "webhooks and the aggregated API"}, {&cfg.Ports.NodeAgent, "node-agent-port", "the node agent"},
+		{&cfg.Ports.Registry, "registry-port", "the cluster's registry, if there is one"},
 	} {
 		f.IntVar(p.port, p.name, *p.port, "port of "+p.what)
 	}

@@ -39,11 +39,12 @@ type Ports struct {
 	DNS           int // UDP and TCP, on the bridge's address
 	Controller    int // webhooks and aggregated API, on the node's address
 	NodeAgent     int // on the node's address
+	Registry      int // on 127.0.0.1 and on the bridge's address, if there is one
 }
 
 // DefaultPorts are Kubernetes' usual ones where there is a usual one.
 func DefaultPorts() Ports {
-	return Ports{API: 6443, Kubelet: 10250, KubeletHealth: 10248, ProxyHealth: 10256, ProxyMetrics: 10249, DNS: 10053, Controller: 8443, NodeAgent: 8187}
+	return Ports{API: 6443, Kubelet: 10250, KubeletHealth: 10248, ProxyHealth: 10256, ProxyMetrics: 10249, DNS: 10053, Controller: 8443, NodeAgent: 8187, Registry: 5000}
 }
 
 // Config is what can be chosen about the embedded cluster. Complete fills what
@@ -87,6 +88,9 @@ type Config struct {
 	// machine does not say (docs/resize.md). Default: as at the last start, at first
 	// InPlace.
 	ResizePolicy v1.ResizePolicy
+	// Registry is RegistryOn for a registry in the cluster, or RegistryOff. Default:
+	// as at the last start, at first off.
+	Registry string
 	// Verbosity is klog's -v. 0 is quiet.
 	Verbosity int
 	Ports     Ports
@@ -188,15 +192,29 @@ func (c *Config) Complete() error {
 	default:
 		bad("resize policy", string(c.ResizePolicy), fmt.Sprintf("%s, %s or %s", v1.ResizeInPlace, v1.ResizeInPlaceOrMigrate, v1.ResizeRestartOnly))
 	}
+	if c.Registry == "" {
+		if old, err := load(c.DataDir); err == nil {
+			c.Registry = old.Config.Registry
+		}
+	}
+	def(&c.Registry, RegistryOff)
+	switch c.Registry {
+	case RegistryOn, RegistryOff:
+	default:
+		bad("registry", c.Registry, RegistryOn+" or "+RegistryOff)
+	}
 	if c.Ports == (Ports{}) {
 		c.Ports = DefaultPorts()
+	}
+	if c.Ports.Registry == 0 { // saved by a version without one
+		c.Ports.Registry = DefaultPorts().Registry
 	}
 	seen := map[int]string{}
 	for _, p := range []struct {
 		field string
 		port  int
 	}{{"API", c.Ports.API}, {"kubelet", c.Ports.Kubelet}, {"kubelet health", c.Ports.KubeletHealth}, {"proxy health", c.Ports.ProxyHealth},
-		{"proxy metrics", c.Ports.ProxyMetrics}, {"DNS", c.Ports.DNS}, {"controller", c.Ports.Controller}, {"node agent", c.Ports.NodeAgent}} {
+		{"proxy metrics", c.Ports.ProxyMetrics}, {"DNS", c.Ports.DNS}, {"controller", c.Ports.Controller}, {"node agent", c.Ports.NodeAgent}, {"registry", c.Ports.Registry}} {
 		if p.port < 1 || p.port > 65535 {
 			bad(p.field+" port", fmt.Sprint(p.port), "1 to 65535")
 		} else if other, ok := seen[p.port]; ok {

@@ -27,6 +27,7 @@ const (
 	agentCert        = "skerry-node"
 	agentServer      = "skerry-node-serving"
 	signingKey       = "sa"
+	registryCert     = "registry"
 )
 
 // Skerry's own names in the cluster.
@@ -58,7 +59,7 @@ func (c *Config) certificates() pki.Plan {
 		return pki.Leaf{Name: name, Authority: caName, CommonName: cn, Organization: org, Client: true}
 	}
 	svc := controllerService + "." + skerryNamespace + ".svc"
-	return pki.Plan{
+	plan := pki.Plan{
 		Authorities: []pki.Authority{
 			{Name: caName, CommonName: "skerry-ca"},
 			{Name: frontProxyCA, CommonName: "skerry-front-proxy-ca"},
@@ -83,4 +84,9 @@ func (c *Config) certificates() pki.Plan {
 		},
 		SigningKey: signingKey,
 	}
+	if c.Registry == RegistryOn {
+		plan.Leaves = append(plan.Leaves, pki.Leaf{Name: registryCert, Authority: caName, CommonName: registryCert, Server: true,
+			DNSNames: []string{"localhost"}, IPs: ip(loopback, c.BridgeAddress())})
+	}
+	return plan
 }

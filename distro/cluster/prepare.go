@@ -34,6 +34,9 @@ func (c *Config) prepareHost(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := c.trustRegistry(); err != nil {
+		return err
+	}
 	if err := sharedMount(c.KubeletRoot()); err != nil {
 		return fmt.Errorf("make mounts in %s visible to containers: %w", c.KubeletRoot(), err)
 	}

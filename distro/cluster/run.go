@@ -311,6 +311,7 @@ func (i *instance) start(ctx, workCtx context.Context, p prepared) (stop func(),
 	group.Go(func() error {
 		return i.stage("DNS", func() (string, error) { return c.DNSServiceAddress().String(), i.startDNS(workCtx, client) })
 	})
+	group.Go(func() error { return i.startRegistry(workCtx, client) })
 	group.Go(func() error { return i.startSkerry(startCtx, workCtx, admin, client, p.launcher) })
 	if err := i.await(ctx, func(context.Context) error { return group.Wait() }); err != nil {
 		return nil, err
@@ -324,7 +325,7 @@ func (i *instance) startContainerd(ctx, workCtx context.Context, p prepared, up 
 	c := i.cfg
 	cfg := containerd.Config{
 		BinDir: c.BinDir, Root: c.data("containerd"), State: c.run("ctrd"), Socket: c.ContainerdSocket(),
-		LogFile: c.containerdLog(), CNIConf: c.data("cni", "conf"), SandboxImage: p.pause,
+		LogFile: c.containerdLog(), CNIConf: c.data("cni", "conf"), Registries: c.registriesDir(), SandboxImage: p.pause,
 		SystemdCgroup: c.host.systemd, RestrictOOMScore: !c.host.sysResource,
 	}
 	if err := i.stage("containerd", func() (string, error) {

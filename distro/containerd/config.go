@@ -16,6 +16,9 @@ type Config struct {
 	Socket  string
 	LogFile string
 	CNIConf string // directory of the CNI configuration
+	// Registries has a directory with a hosts.toml for each registry (host:port) that
+	// is not reached in the usual way.
+	Registries string
 	// SandboxImage is the image of every pod's first container.
 	SandboxImage string
 	// SystemdCgroup leaves cgroups to systemd.
@@ -79,6 +82,10 @@ disabled_plugins = [
 	table("plugins", "'io.containerd.cri.v1.images'")
 	// A power cut after a pull must not leave an image of empty files.
 	boolean("image_pull_with_sync_fs", true)
+	if c.Registries != "" {
+		table("plugins", "'io.containerd.cri.v1.images'", "registry")
+		str("config_path", c.Registries)
+	}
 	table("plugins", "'io.containerd.cri.v1.images'", "pinned_images")
 	str("sandbox", c.SandboxImage)
 	table("plugins", "'io.containerd.shim.v1.manager'")

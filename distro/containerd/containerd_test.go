@@ -177,7 +177,7 @@ func TestRender(t *testing.T) {
 	t.Parallel()
 	c := Config{
 		BinDir: "/opt/skerry", Root: `/var/lib/"x"/containerd`, State: "/run/skerry/ctrd", Socket: "/run/skerry/containerd.sock",
-		CNIConf: "/var/lib/skerry/cni/conf", SandboxImage: "skerry.dev/pause:v1",
+		CNIConf: "/var/lib/skerry/cni/conf", Registries: "/var/lib/skerry/containerd-registries", SandboxImage: "skerry.dev/pause:v1",
 	}
 	restricted := c
 	restricted.RestrictOOMScore = true
