@@ -9,6 +9,7 @@ import (
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // bridgeServer is what the DHCP server calls itself on a bridged pod network.
@@ -57,7 +58,15 @@ func (s *setup) bridge(nic NIC, n names) (Attached, error) {
 	if len(nic.MAC) > 0 {
 		mac = nic.MAC
 	}
-	if err := s.change("write nftables table "+n.table, func() error { return writeBridgeGuard(n, mac, addrsOf(was.addresses)) }); err != nil {
+	macvlan := port.Type() == "macvlan"
+	if macvlan && mac.String() != was.mac.String() {
+		return Attached{}, fmt.Errorf("a macvlan network takes frames for its own MAC %s only: the guest can't have %s", was.mac, mac)
+	}
+	chains := bridgeChains(n, mac, addrsOf(was.addresses))
+	if nic.Attached {
+		chains = attachedChains(n, was.addresses)
+	}
+	if err := s.change("write nftables table "+n.table, func() error { return writeBridgeGuard(n, chains) }); err != nil {
 		return Attached{}, err
 	}
 	if err := s.plug(tap, bridge); err != nil {
@@ -65,6 +74,11 @@ func (s *setup) bridge(nic NIC, n names) (Attached, error) {
 	}
 	if err := s.ensureMaster(port, bridge); err != nil {
 		return Attached{}, err
+	}
+	if macvlan {
+		if err := s.ensureNotLocal(port, bridge, mac); err != nil {
+			return Attached{}, err
+		}
 	}
 	if err := s.ensureUp(bridge); err != nil {
 		return Attached{}, err
@@ -113,7 +127,31 @@ func (s *setup) makePort(n names, was saved) (netlink.Link, error) {
 	if err := s.quietIPv6(n.port); err != nil {
 		return nil, err
 	}
-	return l, s.ensureAttrs(l, s.portMAC(was.mac, n.pod), was.mtu)
+	mac := s.portMAC(was.mac, n.pod)
+	if l.Type() == "macvlan" {
+		mac = was.mac // its parent sends it nothing else
+	}
+	return l, s.ensureAttrs(l, mac, was.mtu)
+}
+
+// ensureNotLocal has the bridge send frames for the MAC of its port on to the
+// guest, which has the same: a bridge takes them for its own otherwise.
+func (s *setup) ensureNotLocal(port, bridge netlink.Link, mac net.HardwareAddr) error {
+	entries, err := s.nl.NeighList(port.Attrs().Index, unix.AF_BRIDGE)
+	if err != nil {
+		return fmt.Errorf("list the addresses of bridge %s: %w", bridge.Attrs().Name, err)
+	}
+	for _, e := range entries {
+		if e.HardwareAddr.String() != mac.String() || e.State&unix.NUD_PERMANENT == 0 || e.MasterIndex != bridge.Attrs().Index {
+			continue
+		}
+		e := netlink.Neigh{LinkIndex: port.Attrs().Index, Family: unix.AF_BRIDGE, Flags: unix.NTF_MASTER, HardwareAddr: mac, Vlan: e.Vlan}
+		err := s.change("take "+mac.String()+" from "+bridge.Attrs().Name, func() error { return s.nl.NeighDel(&e) })
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return err
+		}
+	}
+	return nil
 }
 
 // placeholder makes a link with the pod interface's name and addresses that is

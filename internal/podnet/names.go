@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"net"
+	"strings"
 )
 
 // bridgeMAC is the masquerade bridge's, as in KubeVirt: it is the guest's
@@ -29,6 +30,9 @@ func namesOf(pod string) names {
 	}
 	if len(n.port) > 15 || len(n.bridge) > 15 {
 		id := digest("link", pod)[:11]
+		if hash, ok := strings.CutPrefix(pod, "pod"); ok && len(hash) == len(id) {
+			id = hash // an attached network's, as in KubeVirt
+		}
 		n.bridge, n.tap, n.port = "k6t-"+id, "tap"+id, id+"-nic"
 	}
 	return n

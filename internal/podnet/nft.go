@@ -5,8 +5,6 @@ package podnet
 import (
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,12 +41,12 @@ func writeMasquerade(n names, nic NIC, nets []guestNet) error {
 }
 
 // writeBridgeGuard replaces the bridge table of a bridge NIC.
-func writeBridgeGuard(n names, mac net.HardwareAddr, addrs []netip.Addr) error {
+func writeBridgeGuard(n names, chains []chain) error {
 	c, err := nftConn()
 	if err != nil {
 		return err
 	}
-	replaceTable(c, nftables.TableFamilyBridge, n.table, bridgeChains(n, mac, addrs))
+	replaceTable(c, nftables.TableFamilyBridge, n.table, chains)
 	if err := flush(c); err != nil {
 		return fmt.Errorf("table of family bridge (kernel option NF_TABLES_BRIDGE): %w", err)
 	}

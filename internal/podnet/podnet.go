@@ -56,6 +56,10 @@ type NIC struct {
 	CIDR, CIDR6 netip.Prefix
 	// VnetHdr makes the tap with IFF_VNET_HDR (virtio models).
 	VnetHdr bool
+	// Attached says that PodInterface is on a network beside the pods' own. The
+	// guest is there as if it were plugged in: it may have more addresses than its
+	// own and forward for others; what it may not is that network's to say.
+	Attached bool
 }
 
 // Port is one port that is forwarded to the guest.
@@ -187,6 +191,9 @@ func (n *NIC) complete(seed string) error {
 	}
 	switch n.Binding {
 	case Masquerade:
+		if n.Attached {
+			return fmt.Errorf("binding %s: works on the pods' own network only", Masquerade)
+		}
 		return n.completeMasquerade(seed)
 	case Bridge:
 		if len(n.Ports) > 0 {

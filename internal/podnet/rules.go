@@ -124,6 +124,19 @@ func bridgeChains(n names, mac net.HardwareAddr, addrs []netip.Addr) []chain {
 	return []chain{pre}
 }
 
+// attachedChains are the rules on a network beside the pods' own: only DHCP is kept
+// between the guest and its tap, where it is answered; on a network without IPv4
+// addresses of ours it is the network's own.
+func attachedChains(n names, addrs []netip.Prefix) []chain {
+	pre := chain{"prerouting", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, *nftables.ChainPriorityRaw, nil}
+	if slices.ContainsFunc(addrs, func(p netip.Prefix) bool { return p.Addr().Is4() }) {
+		v4 := etherType(unix.ETH_P_IP, true)
+		pre.add(ifname(expr.MetaKeyIIFNAME, n.tap, true), v4, dport(unix.IPPROTO_UDP, 67), drop)
+		pre.add(ifname(expr.MetaKeyIIFNAME, n.port, true), v4, dport(unix.IPPROTO_UDP, 68), drop)
+	}
+	return []chain{pre}
+}
+
 func etherType(proto uint16, equal bool) []expr.Any {
 	return []expr.Any{&expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: 1}, compare(equal, binaryutil.BigEndian.PutUint16(proto))}
 }

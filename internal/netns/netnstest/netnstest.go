@@ -98,6 +98,19 @@ func Link(t testing.TB, a *os.File, nameA string, b *os.File, nameB string) {
 	})
 }
 
+// Move takes a link to another namespace and gives it a name there.
+func Move(t testing.TB, from *os.File, name string, to *os.File, newName string) {
+	t.Helper()
+	Inside(t, from, func() error {
+		cmd := exec.Command("ip", "link", "set", name, "netns", "/proc/self/fd/3", "name", newName)
+		cmd.ExtraFiles = []*os.File{to}
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("move link %s: %w\n%s", name, err, out)
+		}
+		return nil
+	})
+}
+
 // Guest is a machine whose card eth0 is the other end of a tap in a pod: frames
 // go to and fro between the two as QEMU would carry them.
 type Guest struct {
