@@ -23,6 +23,10 @@ import (
 // and says what was written and to which generation of the object that led.
 const AppliedAnnotation = "skerry.dev/applied"
 
+// SharedAnnotation is on definitions in our files that others bring too: one that is
+// there already is left alone.
+const SharedAnnotation = "skerry.dev/shared"
+
 // applyDefinition applies a CustomResourceDefinition and returns once it is
 // served. To apply one costs the API server a few tenths of a second of CPU even
 // where nothing changes, more than all other objects together, so one that is as
@@ -45,7 +49,9 @@ func applyDefinition(ctx context.Context, client dynamic.Interface, meta metadat
 		if err != nil {
 			return false, err
 		}
-		there = got.DeletionTimestamp == nil && got.Annotations[AppliedAnnotation] == mark(got.Generation)
+		there = got.DeletionTimestamp == nil && (got.Annotations[AppliedAnnotation] == mark(got.Generation) ||
+			// Somebody else's, who knows its newest schema.
+			o.GetAnnotations()[SharedAnnotation] == "true" && got.Annotations[AppliedAnnotation] == "")
 		return true, nil
 	})
 	if err != nil {

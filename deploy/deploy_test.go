@@ -130,6 +130,17 @@ func TestApply(t *testing.T) {
 	if n := definitions(apply()); n != 0 {
 		t.Errorf("%d definitions were applied again although nothing has changed", n)
 	}
+	// Multus brought its definition before us: it stays as it is.
+	shared := "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/network-attachment-definitions.k8s.cni.cncf.io"
+	ours := api.objects[shared]
+	if ours == nil {
+		t.Fatal("a cluster without NetworkAttachmentDefinitions gets no definition of them")
+	}
+	api.objects[shared] = map[string]any{"metadata": map[string]any{"name": "network-attachment-definitions.k8s.cni.cncf.io", "generation": 1}}
+	if n := definitions(apply()); n != 0 {
+		t.Errorf("%d definitions were applied over somebody else's", n)
+	}
+	api.objects[shared] = ours
 	crd := "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/virtualmachines.kubevirt.io"
 	api.generation++
 	api.objects[crd]["metadata"].(map[string]any)["generation"] = api.generation // somebody changed it
@@ -222,7 +233,8 @@ func TestNodeRole(t *testing.T) {
 				reads := verb == "get" || verb == "list" || verb == "watch"
 				ok := res == "virtualmachineinstances" && (reads || verb == "update" || verb == "patch") ||
 					(res == "nodes" && (verb == "get" || verb == "patch")) || (res == "nodes/status" && verb == "patch") ||
-					res == "events" && (verb == "create" || verb == "patch")
+					res == "events" && (verb == "create" || verb == "patch") ||
+					res == "network-attachment-definitions" && verb == "get"
 				if !ok {
 					t.Errorf("the node agent may %s %s", verb, res)
 				}

@@ -32,6 +32,8 @@ var ours = map[string]bool{
 	"v1.VirtualMachineInstanceStatus.stages": true,
 	"v1.VirtualMachineInstanceStatus.resize": true,
 	"v1.VirtualMachineInstanceStatus.qemu":   true,
+	// The node agent's word for the pod's annotation.
+	"v1.VirtualMachineInstanceStatus.networkStatus": true,
 	// In the peer's older releases.
 	"v1.VirtualMachineSpec.liveUpdateFeatures": true,
 }
@@ -40,7 +42,8 @@ var ours = map[string]bool{
 var ourTypes = map[string]bool{
 	"v1.StageTimestamp": true,
 	"v1.QEMUStatus":     true,
-	"v1.ResizeStatus":   true, "v1.ResizeTime": true,
+	"v1.NetworkStatus":  true, "v1.NetworkDNS": true,
+	"v1.ResizeStatus": true, "v1.ResizeTime": true,
 	"v1.PodResize": true, "v1.PodResourceResize": true, "v1.GuestResize": true, "v1.GuestResourceResize": true,
 	"v1.LiveUpdateFeatures": true, "v1.LiveUpdateAffinity": true, "v1.LiveUpdateCPU": true, "v1.LiveUpdateMemory": true,
 }

@@ -227,6 +227,10 @@ type VirtualMachineInstanceStatus struct {
 	MigrationState *VirtualMachineInstanceMigrationState `json:"migrationState,omitempty"`
 	// +optional
 	MigrationTransport string `json:"migrationTransport,omitempty"`
+	// NetworkStatus says how the machine's pod is attached to networks beside the
+	// pods' own, where Skerry attached it. An addition of Skerry's own.
+	// +optional
+	NetworkStatus []NetworkStatus `json:"networkStatus,omitempty"`
 	// NodeName is the node whose agent owns the machine.
 	// +optional
 	NodeName string `json:"nodeName,omitempty"`
