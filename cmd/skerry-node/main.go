@@ -49,6 +49,11 @@ func run(ctx context.Context, args []string) error {
 	fs.StringVar(&c.ClientCAFile, "client-ca-file", "", "CA of the controller's client certificate, PEM `file` (required)")
 	fs.StringVar(&c.Accel, "accel", node.AccelAuto, "auto, kvm, or tcg for software emulation")
 	fs.StringVar(&c.LauncherDir, "launcher-dir", "", "root file system of this version's launcher image, a `directory` such as an image volume: where running machines get a newer QEMU from; by default they get none until they are restarted")
+	fs.Func("cni-bin-dir", "`directory` of the CNI plugins that NetworkAttachmentDefinitions may name; by default such networks are left to the cluster's own plugin, such as Multus", func(dir string) error {
+		c.CNIBinDirs = append(c.CNIBinDirs, dir)
+		return nil
+	})
+	fs.StringVar(&c.CNIStateDir, "cni-state-dir", "/var/lib/skerry-node/cni", "`directory` on the host's disk that remembers what those plugins did")
 	fs.StringVar(&c.Renew, "renew", node.RenewManual, "auto to replace the QEMU of running machines without being asked when the launcher image has a newer one, or manual")
 	fs.TextVar(&level, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	show := fs.Bool("version", false, "print the version and exit")

@@ -159,5 +159,6 @@ func (c *Config) Teardown() (teardown.Target, error) {
 		return t, err
 	}
 	t.Sysctls = s.Sysctls
+	t.CNIBinDir, t.CNIStateDir = c.attachPlugins(), c.attachDir()
 	return t, nil
 }

@@ -103,11 +103,19 @@ func (i *instance) runSkerry(ctx context.Context, launcher string) error {
 			ListenAddress: net.JoinHostPort(c.NodeAddress().String(), strconv.Itoa(c.Ports.NodeAgent)),
 			TLSCertFile:   i.dir.Cert(agentServer), TLSKeyFile: i.dir.Key(agentServer), ClientCAFile: i.dir.Cert(caName),
 			Accel: c.Accel, Renew: c.Renew,
+			CNIBinDirs: []string{c.attachPlugins()}, CNIStateDir: c.attachDir(), ReservedBridges: []string{c.Bridge},
 			LauncherArchive: filepath.Join(c.ImagesDir, launcherArchive), LauncherStore: c.data("launcher"),
 		})
 	})
 	return nil
 }
+
+// attachPlugins has the CNI plugins that tenants' networks may name. It is a
+// directory of its own: others beside skerry are no CNI plugins.
+func (c *Config) attachPlugins() string { return filepath.Join(c.BinDir, "cni") }
+
+// attachDir is where the node agent remembers what they did.
+func (c *Config) attachDir() string { return c.data("cni", "attached") }
 
 func (c *Config) controllerAddress() string {
 	return net.JoinHostPort(c.NodeAddress().String(), strconv.Itoa(c.Ports.Controller))

@@ -11,20 +11,56 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/skerry-dev/skerry/internal/cniplugin"
 )
 
-// removeLinks deletes the pods' bridge and the host's ends of the pods' veths
-// that are still attached to it.
-func removeLinks(_ context.Context, t Target) error {
-	if t.Bridge == "" {
+// detachAll has the CNI plugins give back what they gave to pods, all of which have
+// ended.
+func detachAll(ctx context.Context, t Target) error {
+	if t.CNIStateDir == "" {
 		return nil
 	}
-	br, err := netlink.LinkByName(t.Bridge)
+	r := &cniplugin.Runner{BinDirs: []string{t.CNIBinDir}, StateDir: t.CNIStateDir}
+	pods, err := r.Pods()
+	for _, uid := range pods {
+		err = errors.Join(err, r.Detach(ctx, uid))
+	}
+	return err
+}
+
+// removeLinks deletes the pods' bridge, those that CNI plugins made for networks
+// beside the pods' own, and the host's ends of the pods' veths that are still
+// attached to them.
+func removeLinks(_ context.Context, t Target) error {
+	var bridges []string
+	if t.CNIStateDir != "" {
+		made, err := cniplugin.MadeBridges(t.CNIStateDir)
+		if err != nil {
+			return fmt.Errorf("look for bridges that were made: %w", err)
+		}
+		bridges = made
+	}
+	if t.Bridge != "" {
+		bridges = append(bridges, t.Bridge)
+	}
+	var all error
+	for _, b := range bridges {
+		all = errors.Join(all, removeBridge(b))
+	}
+	return all
+}
+
+func removeBridge(name string) error {
+	br, err := netlink.LinkByName(name)
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("find bridge %s: %w", t.Bridge, err)
+		return fmt.Errorf("find bridge %s: %w", name, err)
+	}
+	if br.Type() != "bridge" {
+		return nil // it has the name of one that was
 	}
 	links, err := netlink.LinkList()
 	if err != nil {
@@ -40,7 +76,7 @@ func removeLinks(_ context.Context, t Target) error {
 		}
 	}
 	if err := netlink.LinkDel(br); err != nil {
-		return fmt.Errorf("delete bridge %s: %w", t.Bridge, err)
+		return fmt.Errorf("delete bridge %s: %w", name, err)
 	}
 	return nil
 }

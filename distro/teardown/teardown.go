@@ -31,6 +31,9 @@ type Target struct {
 	SharedFiles []string
 	// Bridge is the pods' bridge.
 	Bridge string
+	// CNIStateDir is where the node agent remembers to which networks it attached
+	// pods by the plugins in CNIBinDir; empty: to none.
+	CNIBinDir, CNIStateDir string
 	// NFTables are the tables that kube-proxy, the CNI plugins and the cluster
 	// make, as "family name".
 	NFTables []string
@@ -53,6 +56,7 @@ type step struct {
 // running are the steps that end what runs; the data stays.
 var running = []step{
 	{"processes", killProcesses},
+	{"network attachments", detachAll},
 	{"mounts and network namespaces", unmountAll},
 	{"links", removeLinks},
 	{"nft tables", removeTables},

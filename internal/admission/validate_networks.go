@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
+	"github.com/skerry-dev/skerry/internal/netattach"
 )
 
 var nicModels = []string{"virtio", "e1000", "e1000e", "igb", "ne2k_pci", "pcnet", "rtl8139"}
@@ -52,13 +53,13 @@ func (v *validator) networks(p *field.Path, spec *v1.VirtualMachineInstanceSpec)
 
 func (v *validator) network(p *field.Path, n *v1.Network) {
 	types := 0
-	if n.Multus != nil {
+	if m := n.Multus; m != nil {
 		types++
-		v.unsupported(p.Child("multus"), "use pod: {}")
+		v.multus(p.Child("multus"), m)
 	}
 	if n.ResourceClaim != nil {
 		types++
-		v.unsupported(p.Child("resourceClaim"), "use pod: {}")
+		v.unsupported(p.Child("resourceClaim"), "use pod: {} or multus")
 	}
 	if pod := n.Pod; pod != nil {
 		types++
@@ -66,10 +67,39 @@ func (v *validator) network(p *field.Path, n *v1.Network) {
 		v.guestNetwork(p.Child("pod", "vmIPv6NetworkCIDR"), pod.VMIPv6NetworkCIDR, false, 32, 126, "fd10:0:2::/120")
 	}
 	if types == 0 {
-		v.lacks(p, "network %s has no type; use pod: {}", show(n.Name))
+		v.lacks(p, "network %s has no type; use pod: {} or multus", show(n.Name))
 	}
 	if types > 1 {
-		v.invalid(p, n.Name, "is of several types; keep pod: {}")
+		v.invalid(p, n.Name, "is of several types; keep one of pod and multus")
+	}
+}
+
+// multus checks a reference to a NetworkAttachmentDefinition, which need not exist
+// yet.
+func (v *validator) multus(p *field.Path, m *v1.MultusNetwork) {
+	// A name without a namespace is one of the machine's own.
+	ns, name := netattach.SplitName(m.NetworkName, "own")
+	if err := netattach.CheckName(ns, name); err != nil {
+		v.invalid(p.Child("networkName"), m.NetworkName, "is not the name of a NetworkAttachmentDefinition, name or namespace/name: %s", err.Error())
+	}
+	if isTrue(m.Default, false) {
+		v.unsupported(p.Child("default"), "the pod's own network cannot be replaced; leave it out, leave the pod network out of networks and "+
+			"give this one the default route by the annotation <name>.<namespace>.ovn.kubernetes.io/default_route")
+	}
+}
+
+// attachments checks the annotations that belong to networks; meta is the path of
+// the metadata that they are in.
+func (v *validator) attachments(meta *field.Path, namespace string, annotations map[string]string, spec *v1.VirtualMachineInstanceSpec) {
+	if namespace == "" {
+		namespace = "own" // the API server puts it in
+	}
+	if _, err := netattach.Networks(namespace, annotations, spec); err != nil {
+		key, text, ok := strings.Cut(err.Error(), ": ")
+		if !ok {
+			key, text = netattach.NetworksAnnotation, err.Error()
+		}
+		v.invalid(meta.Child("annotations").Key(key), annotations[key], "cannot be used: %s", text)
 	}
 }
 
@@ -108,6 +138,9 @@ func (v *validator) interfaces(p *field.Path, spec *v1.VirtualMachineInstanceSpe
 			v.add("FieldValueNotFound", ip.Child("name"), show(nic.Name)+" is not the name of a network; add one of that name to networks or use a name from there")
 		}
 		v.binding(ip, nic)
+		if network != nil && network.Multus != nil && nic.Masquerade != nil {
+			v.invalid(ip.Child("masquerade"), nic.Name, "is on a multus network, and masquerade works on the pod network only; use bridge: {}")
+		}
 		v.oneOf(ip.Child("model"), nic.Model, nicModels...)
 		v.mac(ip.Child("macAddress"), nic.MacAddress, macs)
 		v.ports(ip.Child("ports"), nic.Ports)

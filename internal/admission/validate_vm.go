@@ -42,6 +42,7 @@ func (v *validator) vm(vm, old *v1.VirtualMachine) {
 	v.resize(vm)
 	resize.ApplyLiveUpdateFeatures(&vmi.Spec, vm.Spec.LiveUpdateFeatures)
 	DefaultVMI(vmi, v.cluster)
+	v.attachments(template.Child("metadata"), vm.Namespace, vm.Spec.Template.Annotations, &vmi.Spec)
 	v.instanceSpec(template.Child("spec"), &vmi.Spec)
 	if old != nil {
 		v.vmUpdate(template.Child("spec", "domain"), vm, old)

@@ -37,6 +37,7 @@ func (v *validator) vmi(vmi, old *v1.VirtualMachineInstance) {
 		return
 	}
 	v.annotations(meta, vmi.Annotations)
+	v.attachments(meta, vmi.Namespace, vmi.Annotations, &vmi.Spec)
 	v.instanceSpec(field.NewPath("spec"), &vmi.Spec)
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/skerry-dev/skerry/internal/console"
 	"github.com/skerry-dev/skerry/internal/failpoint"
 	"github.com/skerry-dev/skerry/internal/machine"
+	"github.com/skerry-dev/skerry/internal/netattach"
 	"github.com/skerry-dev/skerry/internal/podfs"
 )
 
@@ -67,6 +68,12 @@ type agent struct {
 	events  Recorder
 	dial    dialFunc
 	network network
+	// attach attaches pods to networks beside their own; nil leaves that to others.
+	attach attacher
+	// definitions reads NetworkAttachmentDefinitions.
+	definitions definitions
+	// netHost is what their configurations must fit to.
+	netHost netattach.Host
 	notify  *podfs.Notifier // nil: polling only
 	now     func() time.Time
 	// images is where a newer QEMU comes from; nil if there is none.

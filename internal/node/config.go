@@ -26,6 +26,15 @@ type Config struct {
 	// Accel is auto, kvm or tcg. With auto KVM is used where it works.
 	Accel string
 
+	// CNIBinDirs are the directories of the CNI plugins that NetworkAttachmentDefinitions
+	// may name, and CNIStateDir, which must outlive a reboot, is where the agent
+	// remembers what they did. Without either, networks beside the pods' own are left
+	// to the cluster's own plugin (Multus).
+	CNIBinDirs  []string
+	CNIStateDir string
+	// ReservedBridges are bridges that no NetworkAttachmentDefinition may use.
+	ReservedBridges []string
+
 	// LauncherArchive is the launcher image of this version of Skerry, as an OCI
 	// archive: what the QEMU of running machines can be replaced by. It is unpacked
 	// into LauncherStore, a directory on the file system of KubeletRoot if that can
@@ -72,6 +81,11 @@ func (c Config) validate() error {
 	case AccelAuto, AccelKVM, AccelTCG:
 	default:
 		errs = append(errs, fmt.Errorf("accelerator %q: must be %s, %s or %s", c.Accel, AccelAuto, AccelKVM, AccelTCG))
+	}
+	for _, dir := range append([]string{c.CNIStateDir}, c.CNIBinDirs...) {
+		if dir != "" && !filepath.IsAbs(dir) {
+			errs = append(errs, fmt.Errorf("the directory of CNI plugins or their state %q: must be an absolute path", dir))
+		}
 	}
 	if c.LauncherArchive != "" && !filepath.IsAbs(c.LauncherStore) {
 		errs = append(errs, fmt.Errorf("the directory for the launcher image %q: must be an absolute path", c.LauncherStore))

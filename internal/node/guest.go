@@ -203,6 +203,9 @@ func (g *guest) attempt() (ended bool, err error) {
 		g.follow(ctx, c)
 	}
 	ended = errors.Is(context.Cause(ctx), errEnded)
+	if ended {
+		g.detachNetworks()
+	}
 	if ended && !isRefused(err) {
 		err = nil // the controller says why, from the pod
 	}

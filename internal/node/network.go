@@ -14,6 +14,7 @@ import (
 	"github.com/skerry-dev/skerry/internal/cloudinit"
 	"github.com/skerry-dev/skerry/internal/dhcp"
 	"github.com/skerry-dev/skerry/internal/machine"
+	"github.com/skerry-dev/skerry/internal/netattach"
 	"github.com/skerry-dev/skerry/internal/podnet"
 )
 
@@ -57,18 +58,34 @@ func podNetwork(vmi *v1.VirtualMachineInstance, name string) *v1.PodNetwork {
 	return nil
 }
 
+// attachedNetwork is the network of a NetworkAttachmentDefinition if the interface
+// of that name is on one.
+func attachedNetwork(vmi *v1.VirtualMachineInstance, name string) *v1.MultusNetwork {
+	for i := range vmi.Spec.Networks {
+		if vmi.Spec.Networks[i].Name == name {
+			return vmi.Spec.Networks[i].Multus
+		}
+	}
+	return nil
+}
+
 // networkConfig is what the spec asks of the pod's network.
 func networkConfig(vmi *v1.VirtualMachineInstance) (podnet.Config, error) {
 	c := podnet.Config{UID: v1.QEMUUser, GID: v1.QEMUUser, Seed: machine.FirmwareUUID(vmi)}
 	ifs, index := present(vmi)
 	for k, spec := range ifs {
 		field := fmt.Sprintf("spec.domain.devices.interfaces[%d]", index[k])
-		pod := podNetwork(vmi, spec.Name)
-		if pod == nil {
-			return c, fmt.Errorf("%s: network %q of spec.networks must have the source pod: others are not supported yet", field, spec.Name)
+		pod, attached := podNetwork(vmi, spec.Name), attachedNetwork(vmi, spec.Name)
+		if pod == nil && attached == nil {
+			return c, fmt.Errorf("%s: network %q of spec.networks must have the source pod or multus: others are not supported yet", field, spec.Name)
 		}
 		n := podnet.NIC{Name: spec.Name, VnetHdr: spec.Model == "" || spec.Model == "virtio"}
+		if attached != nil {
+			n.Attached, n.PodInterface = true, netattach.InterfaceName(spec.Name)
+		}
 		switch {
+		case spec.Masquerade != nil && attached != nil:
+			return c, fmt.Errorf("%s.masquerade: works on the pod network only; use bridge: {}", field)
 		case spec.Masquerade != nil:
 			n.Binding = podnet.Masquerade
 		case spec.Bridge != nil:
@@ -195,7 +212,7 @@ func nics(vmi *v1.VirtualMachineInstance, attached []podnet.Attached) []nic {
 	for i, a := range attached {
 		n := nic{
 			name: a.Name, mac: a.MAC.String(), podInterface: a.PodInterface,
-			podNetwork: podNetwork(vmi, a.Name) != nil,
+			podNetwork: podNetwork(vmi, a.Name) != nil, attached: attachedNetwork(vmi, a.Name) != nil,
 			masquerade: a.Binding == podnet.Masquerade, podIPs: a.PodIPs,
 		}
 		n.linkDown = i < len(ifs) && ifs[i].State == "down"

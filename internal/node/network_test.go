@@ -12,6 +12,7 @@ import (
 
 	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
 	"github.com/skerry-dev/skerry/internal/dhcp"
+	"github.com/skerry-dev/skerry/internal/netattach"
 	"github.com/skerry-dev/skerry/internal/podnet"
 )
 
@@ -21,12 +22,14 @@ func TestNetworkConfig(t *testing.T) {
 	t.Parallel()
 	vmi := testVMI()
 	vmi.Spec.Networks = []v1.Network{
+		{Name: "d", Multus: &v1.MultusNetwork{NetworkName: "lan"}},
 		{Name: "a", Pod: &v1.PodNetwork{VMNetworkCIDR: "192.168.9.0/24"}},
 		{Name: "b", Pod: &v1.PodNetwork{VMNetworkCIDR: "192.168.9.0/24"}},
 		{Name: "c", Pod: &v1.PodNetwork{}},
 	}
 	vmi.Spec.Domain.Devices.Interfaces = []v1.Interface{
 		{Name: "a", Masquerade: &v1.InterfaceMasquerade{}, Ports: []v1.Port{{Port: 80}, {Protocol: "UDP", Port: 53}}},
+		{Name: "d", Bridge: &v1.InterfaceBridge{}},
 		{Name: "c", State: "absent", Masquerade: &v1.InterfaceMasquerade{}},
 		{Name: "b", Bridge: &v1.InterfaceBridge{}, Model: "e1000", MacAddress: "02-5A-00-00-00-09", Ports: []v1.Port{{Port: 1}}},
 	}
@@ -34,6 +37,7 @@ func TestNetworkConfig(t *testing.T) {
 	must(t, err)
 	want := podnet.Config{UID: 107, GID: 107, Seed: testUID, NICs: []podnet.NIC{
 		{Name: "a", Binding: podnet.Masquerade, VnetHdr: true, CIDR: netip.MustParsePrefix("192.168.9.0/24"), Ports: []podnet.Port{{Port: 80}, {Protocol: "UDP", Port: 53}}},
+		{Name: "d", Binding: podnet.Bridge, VnetHdr: true, PodInterface: netattach.InterfaceName("d"), Attached: true},
 		{Name: "b", Binding: podnet.Bridge, MAC: net.HardwareAddr{2, 0x5a, 0, 0, 0, 9}},
 	}}
 	if diff := cmp.Diff(want, got, comparePrefixes); diff != "" {
@@ -44,7 +48,10 @@ func TestNetworkConfig(t *testing.T) {
 func TestNetworkConfigRefuses(t *testing.T) {
 	t.Parallel()
 	for want, change := range map[string]func(*v1.VirtualMachineInstance){
-		"spec.domain.devices.interfaces[0]: network":           func(v *v1.VirtualMachineInstance) { v.Spec.Networks[0].Pod = nil },
+		"spec.domain.devices.interfaces[0]: network": func(v *v1.VirtualMachineInstance) { v.Spec.Networks[0].Pod = nil },
+		"spec.domain.devices.interfaces[0].masquerade": func(v *v1.VirtualMachineInstance) {
+			v.Spec.Networks[0] = v1.Network{Name: v.Spec.Networks[0].Name, Multus: &v1.MultusNetwork{NetworkName: "lan"}}
+		},
 		"spec.domain.devices.interfaces[0]: needs the binding": func(v *v1.VirtualMachineInstance) { v.Spec.Domain.Devices.Interfaces[0].Masquerade = nil },
 		"spec.domain.devices.interfaces[0].macAddress":         func(v *v1.VirtualMachineInstance) { v.Spec.Domain.Devices.Interfaces[0].MacAddress = "x" },
 		"spec.domain.devices.interfaces[0].ports[0].port: 70000": func(v *v1.VirtualMachineInstance) {

@@ -62,6 +62,7 @@ type shape struct {
 	overhead    int64 // bytes; 0 when not known
 	cpu         v1.CPUTopology
 	nics        []nic
+	networks    []v1.NetworkStatus
 	volumes     []v1.VolumeStatus
 }
 
@@ -71,6 +72,7 @@ type nic struct {
 	mac          string
 	podInterface string
 	podNetwork   bool
+	attached     bool // to a network beside the pods' own
 	masquerade   bool
 	podIPs       []netip.Addr
 	linkDown     bool

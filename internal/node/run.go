@@ -27,10 +27,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
+	cniv1 "github.com/skerry-dev/skerry/api/cni/v1"
 	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
+	"github.com/skerry-dev/skerry/internal/cniplugin"
 	"github.com/skerry-dev/skerry/internal/deviceplugin"
 	"github.com/skerry-dev/skerry/internal/hostinfo"
 	"github.com/skerry-dev/skerry/internal/machine"
+	"github.com/skerry-dev/skerry/internal/netattach"
 	"github.com/skerry-dev/skerry/internal/nodeapi"
 	"github.com/skerry-dev/skerry/internal/podcgroup"
 	"github.com/skerry-dev/skerry/internal/podfs"
@@ -69,6 +72,7 @@ func Run(ctx context.Context, c Config) error {
 		return err
 	}
 	a.events = mgr.GetEventRecorder(componentName)
+	a.definitions = apiDefinitions{mgr.GetAPIReader()}
 	if err := a.setup(mgr); err != nil {
 		return err
 	}
@@ -91,6 +95,10 @@ func Run(ctx context.Context, c Config) error {
 	g, run := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		a.renewAll(run)
+		return nil
+	})
+	g.Go(func() error {
+		a.sweepNetworks(run)
 		return nil
 	})
 	g.Go(func() error { return mgr.Start(run) })
@@ -128,7 +136,7 @@ func localHost(nodeName string) hostinfo.Source {
 }
 
 func newAgent(ctx context.Context, c Config, accel machine.Accel, log *slog.Logger) *agent {
-	return &agent{
+	a := &agent{
 		node: c.NodeName, kubeletRoot: c.KubeletRoot, cgroupRoot: podcgroup.Root, accel: accel, arch: runtime.GOARCH,
 		log: log, dial: dialPod, network: realNetwork{}, now: time.Now,
 		// Readable by QEMU's group, and by nobody else.
@@ -136,12 +144,20 @@ func newAgent(ctx context.Context, c Config, accel machine.Accel, log *slog.Logg
 		images: newImageSource(c),
 		times:  defaultTimes(), guests: map[types.UID]*guest{}, ctx: ctx,
 	}
+	if c.CNIStateDir != "" && len(c.CNIBinDirs) > 0 {
+		a.attach = &cniplugin.Runner{BinDirs: c.CNIBinDirs, StateDir: c.CNIStateDir}
+		a.netHost = netattach.Host{LeaseDir: cniplugin.LeaseDir(c.CNIStateDir), Reserved: c.ReservedBridges}
+	}
+	return a
 }
 
 // newManager makes a controller manager whose cache has this node's instances only.
 func newManager(c Config, log *slog.Logger) (manager.Manager, error) {
 	scheme := kruntime.NewScheme()
 	if err := clientgoscheme.AddToScheme(scheme); err != nil {
+		return nil, fmt.Errorf("node agent: scheme: %w", err)
+	}
+	if err := cniv1.AddToScheme(scheme); err != nil {
 		return nil, fmt.Errorf("node agent: scheme: %w", err)
 	}
 	if err := v1.AddToScheme(scheme); err != nil {

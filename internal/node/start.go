@@ -52,7 +52,7 @@ func (g *guest) start(ctx context.Context, c *contact) error {
 	if err != nil {
 		return err
 	}
-	g.setShape(m, vmi, hello.Image.QEMUVersion, net.attached)
+	g.setShape(m, vmi, hello.Image.QEMUVersion, net)
 	if err := g.writeVolume(vmi, m, net); err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func (g *guest) adopt(ctx context.Context, c *contact) error {
 		if err != nil {
 			return err
 		}
-		g.setShape(m, vmi, version, net.attached)
+		g.setShape(m, vmi, version, net)
 		return nil
 	}
 	go func() {
@@ -131,6 +131,8 @@ func (g *guest) hello(ctx context.Context, conn net.Conn, lines *bufio.Reader) (
 type connected struct {
 	attached []podnet.Attached
 	dns      dhcp.ResolvConf
+	// status is what we attached the pod to beside its own network.
+	status []v1.NetworkStatus
 }
 
 func (g *guest) connectNetwork(ctx context.Context, p process, vmi *v1.VirtualMachineInstance) (connected, error) {
@@ -149,9 +151,16 @@ func (g *guest) connectNetwork(ctx context.Context, p process, vmi *v1.VirtualMa
 		return connected{}, failed(problemNetwork, "open the pod's network namespace: %w", err)
 	}
 	defer ns.Close()
+	links, err := g.attachNetworks(ctx, ns, vmi)
+	if err != nil {
+		return connected{}, failed(problemNetwork, "attach the pod: %w", err)
+	}
 	attached, err := g.network.Setup(ctx, ns, c)
 	if err != nil {
 		return connected{}, failed(problemNetwork, "connect the pod's network: %w", err)
+	}
+	if attached, err = guestRoutes(attached, links); err != nil {
+		return connected{}, failed(problemNetwork, "%w", err)
 	}
 	conf, err := p.ReadInRoot("/etc/resolv.conf", dhcp.MaxResolvConf)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -160,7 +169,7 @@ func (g *guest) connectNetwork(ctx context.Context, p process, vmi *v1.VirtualMa
 	if err := g.step(ctx, "agent.network.after-setup"); err != nil {
 		return connected{}, failed(problemNetwork, "%w", err)
 	}
-	return connected{attached, dhcp.ParseResolvConf(conf)}, nil
+	return connected{attached, dhcp.ParseResolvConf(conf), networkStatus(attached, links)}, nil
 }
 
 // serveDHCP answers the guest until ctx ends.
@@ -223,9 +232,10 @@ func (g *guest) machine(p process, vmi *v1.VirtualMachineInstance, qemuVersion s
 	return m, nil
 }
 
-func (g *guest) setShape(m machine.Machine, vmi *v1.VirtualMachineInstance, qemuVersion string, attached []podnet.Attached) {
+func (g *guest) setShape(m machine.Machine, vmi *v1.VirtualMachineInstance, qemuVersion string, net connected) {
 	overhead := machine.Overhead(vmi, machine.Host{QEMUVersion: qemuVersion, Accel: m.Accel, Arch: g.arch})
-	s := shapeOf(m, nics(vmi, attached), overhead.Total)
+	s := shapeOf(m, nics(vmi, net.attached), overhead.Total)
+	s.networks = net.status
 	g.mu.Lock()
 	g.disks = m.Disks
 	g.serial, g.screen = new(m.Serial != nil), new(m.Graphics != nil)

@@ -35,6 +35,7 @@ const (
 const (
 	sourceDomain = "domain"
 	sourceAgent  = "guest-agent"
+	sourceMultus = "multus-status"
 )
 
 // problems are the reasons with which the agent writes Synchronized=False; with
@@ -112,6 +113,9 @@ func shapeStatus(st *v1.VirtualMachineInstanceStatus, vmi *v1.VirtualMachineInst
 			mem.MemoryOverhead = bytesQuantity(s.overhead)
 		}
 		st.Interfaces = interfaces(s.nics, o)
+		if s.networks != nil {
+			st.NetworkStatus = s.networks
+		}
 		st.VolumeStatus = volumes(st.VolumeStatus, s.volumes)
 	}
 	if o.memory > 0 {
@@ -170,7 +174,7 @@ func interfaces(nics []nic, o observed) []v1.VirtualMachineInstanceNetworkInterf
 			}
 			claimed[g] = true
 			i.InterfaceName = seen.Name
-			i.InfoSource = sourceDomain + ", " + sourceAgent
+			i.InfoSource += ", " + sourceAgent
 			if !n.masquerade && len(seen.Addresses) > 0 {
 				i.IPAddresses = nil
 				for _, a := range seen.Addresses {
@@ -178,6 +182,9 @@ func interfaces(nics []nic, o observed) []v1.VirtualMachineInstanceNetworkInterf
 				}
 			}
 			break
+		}
+		if n.attached {
+			i.InfoSource += ", " + sourceMultus
 		}
 		if len(i.IPAddresses) > 0 {
 			i.IPAddress = i.IPAddresses[0]

@@ -59,6 +59,9 @@ type world struct {
 	client client.Client
 	events *recorder
 	net    *fakeNetwork
+	// attach and definitions are for machines on networks beside the pods' own.
+	attach      *fakeAttacher
+	definitions fakeDefinitions
 
 	mu    sync.Mutex
 	pods  map[string]*pod
@@ -126,6 +129,10 @@ func (w *world) start() {
 		},
 	}
 	a.dial = w.dial
+	a.definitions = w.definitions
+	if w.attach != nil {
+		a.attach = w.attach
+	}
 	a.times.look = [2]time.Duration{time.Millisecond, 10 * time.Millisecond}
 	a.times.retry = [2]time.Duration{time.Millisecond, 20 * time.Millisecond}
 	a.times.quietStatus = time.Millisecond

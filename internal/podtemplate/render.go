@@ -14,6 +14,7 @@ import (
 
 	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
 	"github.com/skerry-dev/skerry/internal/contract"
+	"github.com/skerry-dev/skerry/internal/netattach"
 )
 
 // Params is what the pod depends on besides the instance.
@@ -76,6 +77,11 @@ func Render(vmi *v1.VirtualMachineInstance, p Params) (*corev1.Pod, error) {
 		return nil, err
 	}
 
+	notes, err := annotations(vmi, p)
+	if err != nil {
+		return nil, err
+	}
+
 	spec := &vmi.Spec
 	grace := PodGrace(vmi)
 	pod := &corev1.Pod{
@@ -84,7 +90,7 @@ func Render(vmi *v1.VirtualMachineInstance, p Params) (*corev1.Pod, error) {
 			Name:            PodName(vmi.Name, vmi.UID),
 			Namespace:       vmi.Namespace,
 			Labels:          labels(vmi),
-			Annotations:     annotations(vmi, p),
+			Annotations:     notes,
 			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(vmi, v1.VirtualMachineInstanceKind)},
 		},
 		Spec: corev1.PodSpec{
@@ -162,8 +168,11 @@ func refuse(vmi *v1.VirtualMachineInstance) error {
 		}
 	}
 	for i, n := range s.Networks {
-		if n.Pod == nil {
-			return fmt.Errorf("spec.networks[%d]: only `pod: {}` is supported yet", i)
+		if n.Pod == nil && n.Multus == nil {
+			return fmt.Errorf("spec.networks[%d]: only pod and multus are supported yet", i)
+		}
+		if n.Multus != nil && isTrue(n.Multus.Default) {
+			return fmt.Errorf("spec.networks[%d].multus.default: not supported yet; leave it out", i)
 		}
 	}
 	return nil
@@ -183,7 +192,7 @@ func labels(vmi *v1.VirtualMachineInstance) map[string]string {
 	return out
 }
 
-func annotations(vmi *v1.VirtualMachineInstance, p Params) map[string]string {
+func annotations(vmi *v1.VirtualMachineInstance, p Params) (map[string]string, error) {
 	out := map[string]string{}
 	for k, v := range vmi.Annotations {
 		if strings.HasPrefix(k, "kubectl.kubernetes.io/") || strings.HasSuffix(k, "-observed-api-version") || loosens(k) {
@@ -196,7 +205,22 @@ func annotations(vmi *v1.VirtualMachineInstance, p Params) map[string]string {
 	out["kubevirt.io/migrationTransportUnix"] = "true"
 	out["descheduler.alpha.kubernetes.io/request-evict-only"] = ""
 	out[v1.MemoryOverheadAnnotation] = strconv.FormatInt(p.MemoryOverhead.Value(), 10)
-	return out
+	// What stands there already was joined into this. A pod's own CNI plugin may act
+	// on it (Multus does); where none does, the node agent does.
+	wanted, err := netattach.Networks(vmi.Namespace, vmi.Annotations, &vmi.Spec)
+	if err != nil {
+		return nil, fmt.Errorf("metadata.annotations: %w", err)
+	}
+	networks, err := wanted.Annotation()
+	if err != nil {
+		return nil, fmt.Errorf("encode the pod's networks: %w", err)
+	}
+	if networks != "" {
+		out[netattach.NetworksAnnotation] = networks
+	}
+	// How the pod is attached is not the user's to say.
+	delete(out, netattach.StatusAnnotation)
+	return out, nil
 }
 
 // loosens tells whether Kubernetes takes an annotation of a pod for an order about

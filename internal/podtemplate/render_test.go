@@ -102,6 +102,18 @@ func TestRenderGolden(t *testing.T) {
 			vmi.Spec.TerminationGracePeriodSeconds = new(int64(0))
 			vmi.Spec.Domain.Devices.Interfaces = []v1.Interface{{Name: "default", Bridge: &v1.InterfaceBridge{}}}
 		}), func() Params { p := params(); p.KVM = false; return p }()},
+		"multus": {instance(func(vmi *v1.VirtualMachineInstance) {
+			vmi.Annotations = map[string]string{
+				"k8s.v1.cni.cncf.io/networks":                         `[{"name":"attachnet1","namespace":"mec-nets","ips":["10.9.0.5"]}]`,
+				"k8s.v1.cni.cncf.io/network-status":                   "the user's",
+				"attachnet1.mec-nets.ovn.kubernetes.io/default_route": "true",
+			}
+			vmi.Spec.Domain.Devices.Interfaces = []v1.Interface{{Name: "a", Bridge: &v1.InterfaceBridge{}}, {Name: "b", Bridge: &v1.InterfaceBridge{}, MacAddress: "02:00:00:00:00:09"}}
+			vmi.Spec.Networks = []v1.Network{
+				{Name: "a", Multus: &v1.MultusNetwork{NetworkName: "mec-nets/attachnet1"}},
+				{Name: "b", Multus: &v1.MultusNetwork{NetworkName: "lan"}},
+			}
+		}), params()},
 		"resources": {instance(func(vmi *v1.VirtualMachineInstance) {
 			vmi.Spec.Domain.Resources = &v1.ResourceRequirements{
 				Requests: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("100Mi")},
@@ -237,8 +249,11 @@ func TestRenderRefuses(t *testing.T) {
 		"empty image": {func(vmi *v1.VirtualMachineInstance) {
 			vmi.Spec.Volumes = []v1.Volume{{Name: "x", ContainerDisk: &v1.ContainerDiskSource{}}}
 		}, "spec.volumes[0].containerDisk.image"},
-		"probe":  {func(vmi *v1.VirtualMachineInstance) { vmi.Spec.ReadinessProbe = &v1.Probe{} }, "spec.readinessProbe"},
-		"multus": {func(vmi *v1.VirtualMachineInstance) { vmi.Spec.Networks = []v1.Network{{Name: "x"}} }, "spec.networks[0]"},
+		"probe":           {func(vmi *v1.VirtualMachineInstance) { vmi.Spec.ReadinessProbe = &v1.Probe{} }, "spec.readinessProbe"},
+		"no network type": {func(vmi *v1.VirtualMachineInstance) { vmi.Spec.Networks = []v1.Network{{Name: "x"}} }, "spec.networks[0]"},
+		"multus default": {func(vmi *v1.VirtualMachineInstance) {
+			vmi.Spec.Networks = []v1.Network{{Name: "x", Multus: &v1.MultusNetwork{NetworkName: "n", Default: new(true)}}}
+		}, "spec.networks[0].multus.default"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

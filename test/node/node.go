@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	cniv1 "github.com/skerry-dev/skerry/api/cni/v1"
 	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
 	mecs "github.com/skerry-dev/skerry/api/mececs/v1beta1"
 )
@@ -118,7 +119,7 @@ func (n *Node) Connect() error {
 	if err := clientgoscheme.AddToScheme(s); err != nil {
 		return err
 	}
-	if err := errors.Join(v1.AddToScheme(s), mecs.AddToScheme(s)); err != nil {
+	if err := errors.Join(v1.AddToScheme(s), mecs.AddToScheme(s), cniv1.AddToScheme(s)); err != nil {
 		return err
 	}
 	n.REST = cfg

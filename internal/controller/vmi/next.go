@@ -236,6 +236,7 @@ func (d *decision) follow(pod *corev1.Pod) {
 	if d.st.Phase == v1.Running {
 		d.clearProblem()
 		d.ready(pod)
+		d.networkStatus(pod)
 		d.resize(pod)
 		return
 	}

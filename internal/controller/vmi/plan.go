@@ -55,6 +55,9 @@ type Plan struct {
 	// PodCondition is to be set on Pod.
 	PodCondition *corev1.PodCondition
 	Pod          *corev1.Pod
+	// NetworkStatus is to be the annotation of that name on NetworkPod.
+	NetworkStatus string
+	NetworkPod    *corev1.Pod
 	// Resize are changes of ResizePod's container, each to be asked for in a dry
 	// run before VMI is written and made afterwards. A refusal is told with
 	// ResizeRefused.

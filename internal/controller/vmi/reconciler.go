@@ -23,6 +23,7 @@ import (
 	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
 	"github.com/skerry-dev/skerry/internal/controller/written"
 	"github.com/skerry-dev/skerry/internal/failpoint"
+	"github.com/skerry-dev/skerry/internal/netattach"
 	"github.com/skerry-dev/skerry/internal/podtemplate"
 )
 
@@ -154,6 +155,11 @@ func (r *Reconciler) apply(ctx context.Context, in Input, plan Plan, cached stri
 	}
 	if plan.PodCondition != nil {
 		if err := r.setPodCondition(ctx, plan.Pod, plan.PodCondition); err != nil {
+			return reconcile.Result{}, err
+		}
+	}
+	if plan.NetworkPod != nil {
+		if err := r.annotate(ctx, plan.NetworkPod, netattach.StatusAnnotation, plan.NetworkStatus); err != nil {
 			return reconcile.Result{}, err
 		}
 	}

@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
+	"github.com/skerry-dev/skerry/internal/netattach"
 )
 
 // SetupWithManager makes mgr run the reconciler. The manager's cache need hold
@@ -106,8 +107,13 @@ func StripPod(obj any) (any, error) {
 			ObservedGeneration: p.Status.ObservedGeneration,
 		},
 	}
-	if text, ok := p.Annotations[v1.MemoryOverheadAnnotation]; ok {
-		out.Annotations = map[string]string{v1.MemoryOverheadAnnotation: text}
+	for _, key := range []string{v1.MemoryOverheadAnnotation, netattach.StatusAnnotation} {
+		if text, ok := p.Annotations[key]; ok {
+			if out.Annotations == nil {
+				out.Annotations = map[string]string{}
+			}
+			out.Annotations[key] = text
+		}
 	}
 	for _, v := range p.Spec.Volumes {
 		if v.Secret != nil {
