@@ -5,7 +5,10 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"strconv"
+	"strings"
+	"sync"
 
 	"github.com/spf13/pflag"
 	kcmapp "k8s.io/kubernetes/cmd/kube-controller-manager/app"
@@ -17,7 +20,9 @@ import (
 	"github.com/skerry-dev/skerry/distro/pki"
 )
 
-func (c *Config) runControllerManager(ctx context.Context, dir pki.Dir) error {
+// runControllerManager runs Kubernetes' controllers and closes built once all of them
+// exist and begin to watch.
+func (c *Config) runControllerManager(ctx context.Context, dir pki.Dir, built chan<- struct{}) error {
 	o, err := kcmoptions.NewKubeControllerManagerOptions()
 	if err != nil {
 		return err
@@ -50,8 +55,24 @@ func (c *Config) runControllerManager(ctx context.Context, dir pki.Dir) error {
 	if err != nil {
 		return err
 	}
+	once := sync.OnceFunc(func() { close(built) })
+	cfg.Kubeconfig.Wrap(func(rt http.RoundTripper) http.RoundTripper {
+		return watching(func(r *http.Request) (*http.Response, error) {
+			// The informers that all share start after the last of them is made.
+			if q := r.URL.Query(); strings.Contains(r.UserAgent(), "shared-informers") && (q.Has("watch") || q.Has("resourceVersion")) {
+				once()
+			}
+			return rt.RoundTrip(r)
+		})
+	})
 	return kcmapp.Run(ctx, cfg.Complete())
 }
+
+// watching is a function that makes requests.
+type watching func(*http.Request) (*http.Response, error)
+
+// RoundTrip is http.RoundTripper's.
+func (w watching) RoundTrip(r *http.Request) (*http.Response, error) { return w(r) }
 
 func (c *Config) runScheduler(ctx context.Context) error {
 	o := scheduleroptions.NewOptions()

@@ -110,9 +110,6 @@ func (c *Config) runKubelet(ctx context.Context, dir pki.Dir) error {
 	if err != nil {
 		return err
 	}
-	if err := linkDevicePlugins(filepath.Join(c.KubeletRoot(), "device-plugins")); err != nil {
-		return err
-	}
 	deps, err := app.UnsecuredDependencies(ctx, s, utilfeature.DefaultFeatureGate)
 	if err != nil {
 		return err
@@ -129,6 +126,10 @@ func linkDevicePlugins(link string) error {
 		return fmt.Errorf("%s: must be a link to %s: %w", link, devicePlugins, err)
 	}
 	if err := os.MkdirAll(filepath.Dir(link), 0o750); err != nil {
+		return err
+	}
+	// Before the kubelet makes it, so that nobody finds the link leading nowhere.
+	if err := os.MkdirAll(devicePlugins, 0o750); err != nil {
 		return err
 	}
 	return os.Symlink(devicePlugins, link)

@@ -75,3 +75,13 @@ func notReady(node *corev1.Node, since time.Time) string {
 	}
 	return "its kubelet has not reported yet"
 }
+
+// unaddressed says that the node has no address yet, empty if it has.
+func unaddressed(node *corev1.Node) string {
+	for _, a := range node.Status.Addresses {
+		if a.Type == corev1.NodeInternalIP {
+			return ""
+		}
+	}
+	return "its kubelet has not said its address yet"
+}

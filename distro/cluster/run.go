@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -289,13 +290,35 @@ func (i *instance) start(ctx, workCtx context.Context, p prepared) (stop func(),
 		return nil, err
 	}
 
-	i.part(workCtx, "controller manager", func(ctx context.Context) error { return c.runControllerManager(ctx, i.dir) })
+	// The node agent and the kubelet both look there, and neither waits for the other.
+	if err := linkDevicePlugins(filepath.Join(c.KubeletRoot(), "device-plugins")); err != nil {
+		return nil, err
+	}
+	controllers := make(chan struct{})
+	i.part(workCtx, "controller manager", func(ctx context.Context) error { return c.runControllerManager(ctx, i.dir, controllers) })
 	i.part(workCtx, "scheduler", c.runScheduler)
-	i.part(workCtx, "kube-proxy", c.runProxy)
+	group.Go(func() error {
+		// kube-proxy ends the process when it has waited half a minute for the node's
+		// address and finds one after that.
+		if err := waitNode(startCtx, client, c.NodeName, unaddressed); err != nil {
+			return err
+		}
+		i.part(workCtx, "kube-proxy", c.runProxy)
+		return nil
+	})
 	group.Go(func() error {
 		return i.stage("node "+c.NodeName, func() (string, error) {
 			select {
 			case <-containerdUp:
+			case <-startCtx.Done():
+				return "", context.Cause(startCtx)
+			}
+			// Kubernetes' CSI plugin keeps what it knows of the node in a variable that
+			// controllers and kubelet share in this process, and the last who makes a
+			// plugin wins: a controller's, which has no node, would keep the kubelet
+			// from becoming Ready, and CSI drivers from being registered.
+			select {
+			case <-controllers:
 			case <-startCtx.Done():
 				return "", context.Cause(startCtx)
 			}
