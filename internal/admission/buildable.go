@@ -33,6 +33,7 @@ func (v *validator) buildable(p *field.Path, spec *v1.VirtualMachineInstanceSpec
 	attachments := machine.Attachments{
 		Interfaces: map[string]machine.Interface{},
 		CloudInit:  map[string]string{},
+		Claims:     map[string]machine.Claim{},
 		Now:        time.Unix(0, 0),
 	}
 	for i, nic := range spec.Domain.Devices.Interfaces {
@@ -43,6 +44,8 @@ func (v *validator) buildable(p *field.Path, spec *v1.VirtualMachineInstanceSpec
 		attachments.Interfaces[nic.Name] = machine.Interface{Tap: "tap", FD: machine.TapFD(i), MAC: mac}
 	}
 	for _, vol := range spec.Volumes {
+		// Which claims are block devices is the cluster's affair.
+		attachments.Claims[vol.Name] = machine.Claim{Direct: true}
 		attachments.CloudInit[vol.Name] = contract.MachineDir + "/" + vol.Name + ".iso"
 	}
 	for _, accel := range []machine.Accel{machine.KVM, machine.TCG} {

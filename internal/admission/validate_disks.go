@@ -76,7 +76,7 @@ func (v *validator) disk(p *field.Path, d *v1.Disk) {
 		}
 	}
 	if d.LUN != nil {
-		v.unsupported(p.Child("lun"), "use a disk; no volume here is a SCSI device of the host")
+		v.unsupported(p.Child("lun"), "use a disk, which takes a claim of either volume mode; commands of the guest are not passed to a SCSI device of the host")
 	}
 	if d.Serial != "" && (len(d.Serial) > 256 || !serialNumber.MatchString(d.Serial)) {
 		v.invalid(p.Child("serial"), d.Serial, "is not a serial number; use at most 256 letters, digits and the characters '_', '.', '+' and '-'")
@@ -98,7 +98,7 @@ func (v *validator) unsupportedDisk(p *field.Path, d *v1.Disk) {
 	}{
 		{isTrue(d.ChangedBlockTracking, false), "changedBlockTracking", "leave it out"},
 		{isTrue(d.DedicatedIOThread, false), "dedicatedIOThread", "leave it out"},
-		{isTrue(d.Shareable, false), "shareable", "leave it out: no volume here can be shared between machines"},
+		{isTrue(d.Shareable, false), "shareable", "leave it out: a volume is one machine's at a time"},
 		{d.Tag != "", "tag", "leave it out, and find the disk in the guest by its serial"},
 	} {
 		if u.set {

@@ -33,7 +33,7 @@ func (v *validator) volumes(p *field.Path, spec *v1.VirtualMachineInstanceSpec) 
 		v.invalid(p, n, "volumes are too many; use %d at most", maxDevices)
 		return
 	}
-	names := map[string]*field.Path{}
+	names, claims := map[string]*field.Path{}, map[string]*field.Path{}
 	for i := range spec.Volumes {
 		vol, vp := &spec.Volumes[i], p.Index(i)
 		v.uniqueName(vp.Child("name"), vol.Name, names)
@@ -41,6 +41,9 @@ func (v *validator) volumes(p *field.Path, spec *v1.VirtualMachineInstanceSpec) 
 			v.invalid(vp.Child("name"), vol.Name, "is too long; use %d characters at most", maxVolumeName)
 		}
 		v.volumeSource(vp, vol)
+		if s := vol.PersistentVolumeClaim; s != nil && s.ClaimName != "" {
+			v.unique(vp.Child("persistentVolumeClaim", "claimName"), s.ClaimName, claims)
+		}
 	}
 }
 
@@ -71,7 +74,7 @@ type volumeKind struct {
 }
 
 const (
-	useDiskInstead = "use a containerDisk (from an image), emptyDisk (blank) or cloudInitNoCloud volume"
+	useDiskInstead = "use a containerDisk (from an image), persistentVolumeClaim, emptyDisk (blank) or cloudInitNoCloud volume"
 	useSeedInstead = "pass small data to the guest in a cloudInitNoCloud volume"
 )
 
@@ -79,16 +82,16 @@ var volumeKinds = []volumeKind{
 	{"containerDisk", func(s *v1.Volume) bool { return s.ContainerDisk != nil }, ""},
 	{"cloudInitNoCloud", func(s *v1.Volume) bool { return s.CloudInitNoCloud != nil }, ""},
 	{"emptyDisk", func(s *v1.Volume) bool { return s.EmptyDisk != nil }, ""},
+	{"persistentVolumeClaim", func(s *v1.Volume) bool { return s.PersistentVolumeClaim != nil }, ""},
 	{"cloudInitConfigDrive", func(s *v1.Volume) bool { return s.CloudInitConfigDrive != nil }, "use cloudInitNoCloud, which takes the same data"},
 	{"configMap", func(s *v1.Volume) bool { return s.ConfigMap != nil }, useSeedInstead},
 	{"containerPath", func(s *v1.Volume) bool { return s.ContainerPath != nil }, useDiskInstead},
-	{"dataVolume", func(s *v1.Volume) bool { return s.DataVolume != nil }, useDiskInstead},
+	{"dataVolume", func(s *v1.Volume) bool { return s.DataVolume != nil }, "use persistentVolumeClaim; a DataVolume's claim has the same name"},
 	{"downwardAPI", func(s *v1.Volume) bool { return s.DownwardAPI != nil }, useSeedInstead},
 	{"downwardMetrics", func(s *v1.Volume) bool { return s.DownwardMetrics != nil }, "leave it out"},
 	{"ephemeral", func(s *v1.Volume) bool { return s.Ephemeral != nil }, useDiskInstead},
 	{"hostDisk", func(s *v1.Volume) bool { return s.HostDisk != nil }, useDiskInstead},
 	{"memoryDump", func(s *v1.Volume) bool { return s.MemoryDump != nil }, "leave it out"},
-	{"persistentVolumeClaim", func(s *v1.Volume) bool { return s.PersistentVolumeClaim != nil }, useDiskInstead},
 	{"secret", func(s *v1.Volume) bool { return s.Secret != nil }, useSeedInstead},
 	{"serviceAccount", func(s *v1.Volume) bool { return s.ServiceAccount != nil }, useSeedInstead},
 	{"sysprep", func(s *v1.Volume) bool { return s.Sysprep != nil }, "prepare the disk image instead"},
@@ -107,7 +110,7 @@ func (v *validator) volumeSource(p *field.Path, vol *v1.Volume) {
 	}
 	switch len(found) {
 	case 0:
-		v.lacks(p, "volume %s has no source; use containerDisk, emptyDisk or cloudInitNoCloud", show(vol.Name))
+		v.lacks(p, "volume %s has no source; use containerDisk, persistentVolumeClaim, emptyDisk or cloudInitNoCloud", show(vol.Name))
 	case 1:
 	default:
 		v.invalid(p, vol.Name, "has %d sources (%s); give each volume exactly one", len(found), strings.Join(found, ", "))
@@ -118,6 +121,9 @@ func (v *validator) volumeSource(p *field.Path, vol *v1.Volume) {
 	if s := vol.CloudInitNoCloud; s != nil {
 		v.cloudInit(p.Child("cloudInitNoCloud"), s)
 	}
+	if s := vol.PersistentVolumeClaim; s != nil {
+		v.claim(p.Child("persistentVolumeClaim"), s)
+	}
 	if s := vol.EmptyDisk; s != nil {
 		cp := p.Child("emptyDisk", "capacity")
 		switch n := s.Capacity.Value(); {
@@ -126,6 +132,17 @@ func (v *validator) volumeSource(p *field.Path, vol *v1.Volume) {
 		case n > maxEmptyDisk:
 			v.invalid(cp, s.Capacity.String(), "is too large; use 64Ti or less")
 		}
+	}
+}
+
+func (v *validator) claim(p *field.Path, s *v1.PersistentVolumeClaimVolumeSource) {
+	if s.ClaimName == "" {
+		v.required(p.Child("claimName"), "name a claim in the machine's namespace")
+	} else {
+		v.objectName(p.Child("claimName"), s.ClaimName)
+	}
+	if isTrue(s.Hotpluggable, false) {
+		v.unsupported(p.Child("hotpluggable"), "leave it out: volumes are there from the start, and a changed list takes a restart")
 	}
 }
 

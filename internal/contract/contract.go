@@ -99,6 +99,9 @@ type Hello struct {
 	Contract int       `json:"contract"`
 	Launcher string    `json:"launcher"` // version of the launcher binary
 	Image    ImageInfo `json:"image"`
+	// NoDirect are the claims, by their directories' names in ClaimDir, whose file
+	// systems refuse O_DIRECT.
+	NoDirect []string `json:"noDirect,omitempty"`
 }
 
 // Start is the agent's answer once machine.json is complete.
@@ -137,6 +140,8 @@ type Machine struct {
 	// Files are files of image volumes that QEMU will open by path (kernel,
 	// initrd); the launcher checks that each is a regular file of its volume.
 	Files []Backing `json:"files,omitempty"`
+	// Claims are persistent volumes that the launcher opens and QEMU inherits.
+	Claims []Claim `json:"claims,omitempty"`
 	// Argv is QEMU's command line; Argv[0] is its absolute path.
 	Argv []string `json:"argv"`
 	// Next is the launcher image in NextVolume from which QEMU runs since it was

@@ -5,5 +5,5 @@
 package contract
 
 // Version is the contract that this build speaks. 2 added NextVolume,
-// Machine.Next and the launcher's verb renew.
-const Version = 2
+// Machine.Next and the launcher's verb renew, 3 claims.
+const Version = 3

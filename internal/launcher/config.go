@@ -12,6 +12,7 @@ import (
 // Config says where everything is. Only tests differ from Default.
 type Config struct {
 	RunDir, MachineDir, DiskDir string
+	ClaimDir, ClaimDeviceDir    string
 	ImageInfoFile               string
 	TerminationLog              string
 	TunDevice                   string
@@ -31,6 +32,7 @@ func Default() Config {
 	}
 	return Config{
 		RunDir: contract.RunDir, MachineDir: contract.MachineDir, DiskDir: contract.DiskDir,
+		ClaimDir: contract.ClaimDir, ClaimDeviceDir: contract.ClaimDeviceDir,
 		ImageInfoFile: contract.ImageInfoFile, TerminationLog: log,
 		TunDevice: "/dev/net/tun", QEMU: contract.QEMU, PID: 1,
 		Patience: 10 * time.Second,

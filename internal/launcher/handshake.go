@@ -19,14 +19,14 @@ import (
 const maxStart = 4096
 
 // hello is the greeting. An image without a description of itself is a broken one.
-func hello(imageInfo string) (contract.Hello, error) {
-	h := contract.Hello{Contract: contract.Version, Launcher: version.Version}
-	b, err := os.ReadFile(imageInfo)
+func hello(c Config) (contract.Hello, error) {
+	h := contract.Hello{Contract: contract.Version, Launcher: version.Version, NoDirect: withoutDirect(c)}
+	b, err := os.ReadFile(c.ImageInfoFile)
 	if err != nil {
 		return h, fmt.Errorf("read the image's description: %w", err)
 	}
 	if err := json.Unmarshal(b, &h.Image); err != nil {
-		return h, fmt.Errorf("read the image's description %s: %w", imageInfo, err)
+		return h, fmt.Errorf("read the image's description %s: %w", c.ImageInfoFile, err)
 	}
 	return h, nil
 }

@@ -28,7 +28,7 @@ const maxMachineFile = 4 << 20
 const maxCopy = 64 << 20
 
 // prepare makes everything that machine.json names.
-func prepare(ctx context.Context, c Config) ([]tap, contract.Machine, error) {
+func prepare(ctx context.Context, c Config) ([]inherited, contract.Machine, error) {
 	m, err := readMachine(c)
 	if err != nil {
 		return nil, m, err
@@ -48,11 +48,19 @@ func prepare(ctx context.Context, c Config) ([]tap, contract.Machine, error) {
 			return nil, m, fmt.Errorf("copy %s to %s: %w", f.From, f.To, err)
 		}
 	}
+	claims, err := openClaims(ctx, c, m.Claims)
+	if err != nil {
+		return nil, m, err
+	}
 	if err := failpoint.Hit(ctx, "launcher.taps.before-open"); err != nil {
 		return nil, m, err
 	}
 	taps, err := openTaps(c.TunDevice, m.Taps)
-	return taps, m, err
+	if err != nil {
+		return nil, m, err
+	}
+	fds := append(taps, claims...)
+	return fds, m, lift(fds)
 }
 
 // readMachine reads machine.json. It is strict: a word that this launcher does not

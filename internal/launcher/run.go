@@ -70,7 +70,7 @@ func run(c Config) error {
 	// and everything around it as well.
 	_, err := os.Lstat(filepath.Join(c.MachineDir, contract.MachineFile))
 	if errors.Is(err, os.ErrNotExist) {
-		hello, herr := hello(c.ImageInfoFile)
+		hello, herr := hello(c)
 		if herr != nil {
 			return herr
 		}
@@ -83,7 +83,7 @@ func run(c Config) error {
 	if err := failpoint.Hit(ctx, "launcher.run.before-prepare"); err != nil {
 		return err
 	}
-	taps, m, err := prepare(ctx, c)
+	fds, m, err := prepare(ctx, c)
 	if conn >= 0 {
 		result := contract.Result{}
 		if err != nil {
@@ -104,17 +104,17 @@ func run(c Config) error {
 		return err
 	}
 	if m.Next != "" {
-		return become(contract.QEMUCommand(m.Next, m.Argv), contract.ImageEnv(m.Next), taps)
+		return become(contract.QEMUCommand(m.Next, m.Argv), contract.ImageEnv(m.Next), fds)
 	}
-	return become(m.Argv, nil, taps)
+	return become(m.Argv, nil, fds)
 }
 
 // baseEnv is QEMU's environment.
 var baseEnv = []string{"PATH=/usr/bin:/bin", "HOME=/", "LC_ALL=C.UTF-8"}
 
-// become replaces the process by QEMU, which inherits the taps at the agreed
+// become replaces the process by QEMU, which inherits taps and claims at the agreed
 // descriptor numbers and nothing else but standard input and output.
-func become(argv, env []string, taps []tap) error {
+func become(argv, env []string, fds []inherited) error {
 	// no_new_privs is a thread's attribute: the exec must come from the one that
 	// has it.
 	runtime.LockOSThread()
@@ -124,9 +124,9 @@ func become(argv, env []string, taps []tap) error {
 	if err := unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("mark descriptors to be closed: %w", err)
 	}
-	for _, t := range taps {
-		if err := unix.Dup3(t.opened, t.want, 0); err != nil {
-			return fmt.Errorf("tap %s: move descriptor to %d: %w", t.name, t.want, err)
+	for _, f := range fds {
+		if err := unix.Dup3(f.opened, f.want, 0); err != nil {
+			return fmt.Errorf("%s: move descriptor to %d: %w", f.name, f.want, err)
 		}
 	}
 	err := unix.Exec(argv[0], argv, append(slices.Clone(baseEnv), env...))

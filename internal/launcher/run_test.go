@@ -399,6 +399,9 @@ func TestEveryContractSoFar(t *testing.T) {
 		if version >= contract.NextSince {
 			want.Next = "0123456789ab"
 		}
+		if version >= contract.ClaimsSince {
+			want.Claims = []contract.Claim{{Volume: "data", FD: 320, Size: 1 << 30}, {Volume: "raw", FD: 321, Block: true, ReadOnly: true}}
+		}
 		if d := cmp.Diff(want, got); d != "" {
 			t.Errorf("version %d (-want +got):\n%s", version, d)
 		}

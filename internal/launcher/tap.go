@@ -11,38 +11,21 @@ import (
 	"github.com/skerry-dev/skerry/internal/contract"
 )
 
-// tap is an open tap on its way to the number at which QEMU expects it.
-type tap struct {
-	name         string
-	opened, want int
-}
-
 // openTaps opens taps that the agent made and gave to this user. The descriptors
 // are not blocking, as QEMU wants them, and get their numbers last of all.
-func openTaps(device string, taps []contract.Tap) ([]tap, error) {
-	var list []tap
-	highest := 0
+func openTaps(device string, taps []contract.Tap) ([]inherited, error) {
+	var list []inherited
 	for _, t := range taps {
-		if t.FD < contract.FirstTapFD || t.FD > 1000 {
-			return nil, fmt.Errorf("tap %s: descriptor %d: must be between %d and 1000", t.Name, t.FD, contract.FirstTapFD)
+		if t.FD < contract.FirstTapFD || t.FD > maxFD {
+			return nil, fmt.Errorf("tap %s: descriptor %d: must be between %d and %d", t.Name, t.FD, contract.FirstTapFD, maxFD)
 		}
-		highest = max(highest, t.FD)
 	}
 	for _, t := range taps {
 		fd, err := openTap(device, t)
 		if err != nil {
 			return nil, fmt.Errorf("open tap %s: %w", t.Name, err)
 		}
-		if fd <= highest {
-			// It might be another tap's number, which would close it.
-			up, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, highest+1)
-			if err != nil {
-				return nil, fmt.Errorf("tap %s: move descriptor: %w", t.Name, err)
-			}
-			unix.Close(fd)
-			fd = up
-		}
-		list = append(list, tap{name: t.Name, opened: fd, want: t.FD})
+		list = append(list, inherited{name: "tap " + t.Name, opened: fd, want: t.FD})
 	}
 	return list, nil
 }

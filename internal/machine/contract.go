@@ -19,6 +19,10 @@ func (m Machine) Contract() contract.Machine {
 		if d.Create != nil {
 			c.Disks = append(c.Disks, *d.Create)
 		}
+		if d.Claim != nil {
+			c.Version = contract.ClaimsSince
+			c.Claims = append(c.Claims, *d.Claim)
+		}
 	}
 	if m.Firmware.EFI {
 		c.Copies = append(c.Copies, contract.Copy{From: contract.OVMFVars, To: m.Firmware.VarsFile})

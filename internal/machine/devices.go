@@ -86,14 +86,19 @@ func virtio(at PCI, transitional bool, driver, id string) Props {
 func (d Disk) Blockdevs() []Props {
 	// What the guest discards or fills with zeroes takes no room on the node.
 	direct := d.Cache == "none"
-	file := Props{{"driver", "file"}, {"node-name", d.FileNode()}, {"filename", d.File}, {"read-only", d.ReadOnly}}
+	driver := "file"
+	if d.Device {
+		driver = "host_device"
+	}
+	file := Props{{"driver", driver}, {"node-name", d.FileNode()}, {"filename", d.File}, {"read-only", d.ReadOnly}}
 	file = file.with(direct, "cache", Props{{"direct", true}, {"no-flush", false}}).
 		with(d.IO != "", "aio", d.IO).
 		with(!d.ReadOnly, "discard", "unmap")
 	format := Props{{"driver", d.Format}, {"node-name", d.FormatNode()}, {"file", d.FileNode()}, {"read-only", d.ReadOnly}}
 	format = format.with(direct, "cache", Props{{"direct", true}, {"no-flush", false}}).
 		with(!d.ReadOnly, "discard", "unmap").
-		with(!d.ReadOnly, "detect-zeroes", "unmap")
+		// A persistent volume keeps the room that it was given.
+		with(!d.ReadOnly && d.Claim == nil, "detect-zeroes", "unmap")
 	return []Props{file, format}
 }
 

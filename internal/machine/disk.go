@@ -24,6 +24,7 @@ type Disk struct {
 
 	File     string // in the container
 	Format   string // "qcow2" or "raw"
+	Device   bool   // File is a block device
 	ReadOnly bool
 
 	Serial       string
@@ -39,6 +40,8 @@ type Disk struct {
 
 	// Create is the file that the launcher makes, or nil where it is there already.
 	Create *contract.Disk
+	// Claim is the persistent volume that the launcher opens, or nil.
+	Claim *contract.Claim
 }
 
 // maxSATA is the number of SATA controllers, with six ports each.
@@ -188,6 +191,9 @@ func (b *builder) disk(disk *v1.Disk, volume int, p *field.Path) Disk {
 	}
 	b.diskOptions(&d, disk, p)
 	b.medium(&d, volume)
+	if d.Bus == "sata" && !d.CDROM && d.ReadOnly && d.Claim != nil && (disk.Disk == nil || !isTrue(disk.Disk.Readonly)) {
+		b.fail(field.Invalid(spec.Child("volumes").Index(volume).Child("persistentVolumeClaim", "readOnly"), true, "SATA disks cannot be read-only; use bus virtio or scsi, or a cdrom"))
+	}
 	if d.Bus == "virtio" {
 		d.Queues = 1
 		if isTrue(b.vmi.Spec.Domain.Devices.BlockMultiQueue) {

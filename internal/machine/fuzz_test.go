@@ -69,7 +69,7 @@ func FuzzText(f *testing.F) {
 
 var textPlaces = []string{
 	"namespace", "name", "uuid", "machine", "cpu", "feature", "policy", "vendor", "serial", "chassis", "kernel", "initrd", "args",
-	"disk", "diskSerial", "path", "bus", "cache", "io", "error", "nic", "model", "video", "watchdog", "input", "timezone", "policy2",
+	"disk", "diskSerial", "claim", "claimName", "path", "bus", "cache", "io", "error", "nic", "model", "video", "watchdog", "input", "timezone", "policy2",
 }
 
 // textInstance is an instance in which place holds special and all others s; with
@@ -111,7 +111,7 @@ func textInstance(s string, n int64, place, special string) *v1.VirtualMachineIn
 			Disks: []v1.Disk{{
 				Name: at("disk", "-d"), Serial: at("diskSerial", ""), Cache: at("cache", ""), IO: at("io", ""), ErrorPolicy: at("error", ""),
 				Disk: &v1.DiskTarget{Bus: at("bus", "")},
-			}},
+			}, {Name: at("claim", "-c"), IO: at("io", ""), Cache: at("cache", ""), Disk: &v1.DiskTarget{Bus: at("bus", "")}}},
 			Interfaces: []v1.Interface{{Name: at("nic", "-n"), Model: at("model", ""), AcpiIndex: small, BootOrder: &small}},
 			Video:      &v1.VideoDevice{Type: at("video", "")},
 			Watchdog:   &v1.Watchdog{Name: at("watchdog", "-w"), I6300esb: &v1.I6300ESBWatchdog{}},
@@ -122,8 +122,11 @@ func textInstance(s string, n int64, place, special string) *v1.VirtualMachineIn
 	return &v1.VirtualMachineInstance{
 		ObjectMeta: metav1.ObjectMeta{Namespace: at("namespace", ""), Name: at("name", ""), UID: types.UID("11111111-2222-4333-8444-555555555555")},
 		Spec: v1.VirtualMachineInstanceSpec{
-			Domain:  domain,
-			Volumes: []v1.Volume{{Name: at("disk", "-d"), ContainerDisk: &v1.ContainerDiskSource{Image: "x", Path: at("path", "")}}},
+			Domain: domain,
+			Volumes: []v1.Volume{
+				{Name: at("disk", "-d"), ContainerDisk: &v1.ContainerDiskSource{Image: "x", Path: at("path", "")}},
+				{Name: at("claim", "-c"), PersistentVolumeClaim: &v1.PersistentVolumeClaimVolumeSource{ClaimName: at("claimName", "-block")}},
+			},
 		},
 	}
 }

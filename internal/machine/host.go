@@ -35,6 +35,8 @@ type Attachments struct {
 	// CloudInit has the path in the container of each cloud-init volume's image,
 	// by volume name. It must be directly in contract.MachineDir.
 	CloudInit map[string]string
+	// Claims has an entry for each persistentVolumeClaim volume, by volume name.
+	Claims map[string]Claim
 	// Now is the time of the start. Only spec.domain.clock.utc.offsetSeconds needs it.
 	Now time.Time
 }
@@ -47,6 +49,19 @@ type Interface struct {
 	MTU int    // 0 leaves the guest's default; told to virtio guests only
 	// Vhost lets the kernel move the packets; needs /dev/vhost-net in the pod.
 	Vhost bool
+}
+
+// Claim is a claim as the pod has it.
+type Claim struct {
+	// Block says that it is a block device; else it has a file system.
+	Block bool
+	// Size of the disk in bytes that is made in a file system that is empty; 0
+	// makes none.
+	Size int64
+	// Direct says that the node's page cache can be left out (O_DIRECT).
+	Direct bool
+	// Native says that the kernel has room for one more machine's asynchronous I/O.
+	Native bool
 }
 
 // version is QEMU's version; the third part plays no role here.

@@ -56,7 +56,9 @@ type builder struct {
 	m    Machine
 	pci  pciAllocator
 	ids  map[string]*field.Path // device ids in use
-	errs field.ErrorList
+	// claims counts the persistent volumes so far.
+	claims int
+	errs   field.ErrorList
 }
 
 func (b *builder) fail(err *field.Error) {

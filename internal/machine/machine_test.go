@@ -33,6 +33,7 @@ func attachmentsFor(vmi *v1.VirtualMachineInstance) Attachments {
 	a := Attachments{
 		Interfaces: map[string]Interface{},
 		CloudInit:  map[string]string{},
+		Claims:     map[string]Claim{},
 		Now:        time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC),
 	}
 	for i, n := range vmi.Spec.Domain.Devices.Interfaces {
@@ -44,6 +45,11 @@ func attachmentsFor(vmi *v1.VirtualMachineInstance) Attachments {
 	for _, v := range vmi.Spec.Volumes {
 		if v.CloudInitNoCloud != nil {
 			a.CloudInit[v.Name] = contract.MachineDir + "/" + v.Name + ".iso"
+		}
+		if v.PersistentVolumeClaim != nil {
+			// What a test says about its claims is in their names.
+			is := func(word string) bool { return strings.Contains(v.PersistentVolumeClaim.ClaimName, word) }
+			a.Claims[v.Name] = Claim{Block: is("block"), Size: 8 * mib, Direct: !is("tmpfs"), Native: !is("busy")}
 		}
 	}
 	return a

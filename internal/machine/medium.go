@@ -38,8 +38,10 @@ func (b *builder) medium(d *Disk, volume int) {
 		d.Create = &contract.Disk{Path: d.File, Size: (size + 511) / 512 * 512}
 	case v.CloudInitNoCloud != nil:
 		b.cloudInit(d, v, p)
+	case v.PersistentVolumeClaim != nil:
+		b.claim(d, v, p.Child("persistentVolumeClaim"))
 	default:
-		b.fail(field.Forbidden(p, "this kind of volume is not supported; supported are containerDisk, emptyDisk and cloudInitNoCloud"))
+		b.fail(field.Forbidden(p, "this kind of volume is not supported; supported are containerDisk, persistentVolumeClaim, emptyDisk and cloudInitNoCloud"))
 	}
 }
 
@@ -56,4 +58,31 @@ func (b *builder) cloudInit(d *Disk, v *v1.Volume, p *field.Path) {
 		return
 	}
 	d.File, d.Format, d.ReadOnly = file, "raw", true
+}
+
+// claim has the launcher open a persistent volume. Its content is raw whatever it
+// looks like: who may write to a volume must not choose how it is read.
+func (b *builder) claim(d *Disk, v *v1.Volume, p *field.Path) {
+	if isTrue(v.PersistentVolumeClaim.Hotpluggable) {
+		b.fail(field.Forbidden(p.Child("hotpluggable"), "is not supported"))
+	}
+	claim, ok := b.att.Claims[v.Name]
+	if !ok {
+		b.fail(field.Invalid(p.Child("claimName"), v.PersistentVolumeClaim.ClaimName, "nothing is known of this claim yet"))
+		return
+	}
+	d.ReadOnly = d.ReadOnly || isTrue(v.PersistentVolumeClaim.ReadOnly)
+	fd := ClaimFD(b.claims)
+	b.claims++
+	d.File, d.Format, d.Device = contract.ClaimFile(fd), "raw", claim.Block
+	d.Claim = &contract.Claim{Volume: v.Name, FD: fd, Block: claim.Block, ReadOnly: d.ReadOnly}
+	if !claim.Block && !d.ReadOnly {
+		d.Claim.Size = claim.Size
+	}
+	if d.Cache == "" && claim.Direct {
+		d.Cache = "none"
+	}
+	if d.IO == "" && claim.Block && d.Cache == "none" && claim.Native {
+		d.IO = "native" // a sparse file would hold it up
+	}
 }

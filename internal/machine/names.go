@@ -52,6 +52,9 @@ func Target(prefix string, index int) string {
 // TapFD is the descriptor number of the i-th interface's tap.
 func TapFD(i int) int { return contract.FirstTapFD + i }
 
+// ClaimFD is the descriptor number of the i-th persistent volume.
+func ClaimFD(i int) int { return contract.FirstClaimFD + i }
+
 // FirmwareUUID is the machine's UUID: what the spec says or, since instances
 // that were never defaulted have none, the instance's own UID.
 func FirmwareUUID(vmi *v1.VirtualMachineInstance) string {

@@ -87,7 +87,6 @@ func TestRefusals(t *testing.T) {
 		"native, cached": {disk(v1.Disk{IO: "native", Cache: "writeback", Disk: virtio.Disk}, empty), "spec.domain.devices.disks[0].io"},
 		"block size":     {disk(v1.Disk{BlockSize: &v1.BlockSize{Custom: &v1.CustomBlockSize{Logical: 513, Physical: 512}}, Disk: virtio.Disk}, empty), "spec.domain.devices.disks[0].blockSize.custom.logical"},
 		"boot order":     {disk(v1.Disk{BootOrder: new(int32(0)), Disk: virtio.Disk}, empty), "spec.domain.devices.disks[0].bootOrder"},
-		"claim":          {disk(virtio, v1.Volume{PersistentVolumeClaim: &v1.PersistentVolumeClaimVolumeSource{}}), "spec.volumes[0]: Forbidden"},
 		"empty disk":     {disk(virtio, v1.Volume{EmptyDisk: &v1.EmptyDiskSource{}}), "spec.volumes[0].emptyDisk.capacity"},
 		"image path":     {disk(virtio, v1.Volume{ContainerDisk: &v1.ContainerDiskSource{Path: "/disk/../../x"}}), "spec.volumes[0].containerDisk.path"},
 		"disk alone":     {domain(func(d *v1.DomainSpec) { d.Devices.Disks = []v1.Disk{{Name: "root"}} }), "spec.domain.devices.disks[0].name"},

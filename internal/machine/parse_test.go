@@ -57,7 +57,7 @@ var keysOf = map[string]string{
 // the keys beside them.
 var driversOf = map[string]string{
 	"-object":   "memory-backend-memfd rng-builtin monitor-qmp",
-	"-blockdev": "file raw qcow2",
+	"-blockdev": "file host_device raw qcow2",
 	"-netdev":   "tap",
 	"-device": "pcie-root-port VGA cirrus-vga virtio-vga ramfb bochs-display isa-serial virtio-serial-pci virtserialport " +
 		"virtio-balloon-pci virtio-mem-pci virtio-rng-pci pvpanic pvpanic-pci i6300esb qemu-xhci virtio-scsi-pci ich9-ahci usb-tablet " +
@@ -74,8 +74,9 @@ var keysIn = map[string]string{
 }
 
 var (
-	idForm  = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]*$`)
-	cpuForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*(,[A-Za-z0-9][A-Za-z0-9._-]*=[A-Za-z0-9 ._:-]+)*$`)
+	idForm    = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]*$`)
+	claimForm = regexp.MustCompile(`^/proc/self/fd/[3-9][0-9][0-9]$`)
+	cpuForm   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*(,[A-Za-z0-9][A-Za-z0-9._-]*=[A-Za-z0-9 ._:-]+)*$`)
 )
 
 func checkOption(option, value string) error {
@@ -164,7 +165,7 @@ func checkObject(option string, drivers, keys []string, value string) error {
 			}
 		case "filename":
 			dir := path.Dir(s)
-			if path.Clean(s) != s || dir != contract.DiskDir && dir != contract.MachineDir && s != contract.OVMFCode {
+			if path.Clean(s) != s || dir != contract.DiskDir && dir != contract.MachineDir && s != contract.OVMFCode && !claimForm.MatchString(s) {
 				return fmt.Errorf("file %q is in no directory of disks", s)
 			}
 		}
@@ -188,6 +189,11 @@ func checkContract(c contract.Machine) error {
 	for _, f := range c.Files {
 		if f.Dir != contract.KernelBootDir || strings.Contains("/"+f.Path+"/", "/../") || strings.HasPrefix(f.Path, "/") {
 			return fmt.Errorf("file %+v", f)
+		}
+	}
+	for i, k := range c.Claims {
+		if k.FD != contract.FirstClaimFD+i || k.Volume == "" || strings.Contains(k.Volume, "/") || k.Size < 0 || c.Version < contract.ClaimsSince {
+			return fmt.Errorf("claim %+v", k)
 		}
 	}
 	for _, t := range c.Taps {

@@ -26,6 +26,7 @@ type podSetup struct {
 	Dir, QEMURoot, Launcher, QEMUVersion string
 	Mounts                               map[string]string // in the container -> on the host
 	Taps                                 []contract.Tap
+	Devices                              map[string]uint64 // block devices of claims, by volume
 }
 
 // inside builds the pod in the namespaces that the process was started in and
@@ -85,7 +86,24 @@ func inside(setup string) error {
 	if err := unix.Mount("tmpfs", "/dev", "tmpfs", unix.MS_NOSUID, "mode=755"); err != nil {
 		return err
 	}
-	if err := os.Mkdir("/dev/net", 0o755); err != nil {
+	for _, d := range []string{"/dev/net", contract.ClaimDeviceDir} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			return err
+		}
+	}
+	for volume, rdev := range s.Devices {
+		path := contract.ClaimDeviceDir + "/" + volume
+		if err := unix.Mknod(path, unix.S_IFBLK|0o600, int(rdev)); err != nil {
+			return err
+		}
+		if err := os.Chown(path, 107, 107); err != nil {
+			return err
+		}
+	}
+	if err := os.MkdirAll("/proc", 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return err
 	}
 	for dev, num := range map[string]uint64{"null": unix.Mkdev(1, 3), "urandom": unix.Mkdev(1, 9), "net/tun": unix.Mkdev(10, 200)} {

@@ -137,8 +137,9 @@ func runMachine(t *testing.T, s podSetup, c contract.Machine, att Attachments, d
 	s.Mounts = map[string]string{
 		contract.RunDir: dir + "/run", contract.MachineDir: dir + "/machine", contract.LogDir: dir + "/log",
 		contract.DiskDir: dir + "/disks", contract.ImageDir: dir + "/images", contract.KernelBootDir: dir + "/kernel",
+		contract.ClaimDir: dir + "/claims",
 	}
-	for _, d := range []string{"root", "scratch", "run", "machine", "log", "disks", "images", "kernel"} {
+	for _, d := range []string{"root", "scratch", "run", "machine", "log", "disks", "images", "kernel", "claims"} {
 		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -181,6 +182,23 @@ func runMachine(t *testing.T, s podSetup, c contract.Machine, att Attachments, d
 		write(host(iso), make([]byte, 64<<10))
 	}
 
+	s.Devices = map[string]uint64{}
+	for _, k := range c.Claims {
+		if k.Block {
+			s.Devices[k.Volume] = loopDevice(t, filepath.Join(dir, k.Volume+".device"))
+			continue
+		}
+		claim := filepath.Join(dir, "claims", k.Volume)
+		if err := os.Mkdir(claim, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chown(claim, 107, 107); err != nil {
+			t.Fatal(err)
+		}
+		if k.Size == 0 {
+			write(filepath.Join(claim, contract.ClaimImage), make([]byte, 1<<20))
+		}
+	}
 	setup, err := json.Marshal(s)
 	if err != nil {
 		t.Fatal(err)
@@ -343,4 +361,30 @@ func readJSON(t *testing.T, r *bufio.Reader, v any) {
 		}
 		t.Fatalf("read %T: %v", v, err)
 	}
+}
+
+// loopDevice makes a device of 8 MiB and gives its number.
+func loopDevice(t *testing.T, file string) uint64 {
+	t.Helper()
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(file, 8<<20); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("losetup", "--find", "--show", file).CombinedOutput()
+	if err != nil {
+		t.Fatalf("losetup: %v: %s", err, out)
+	}
+	device := strings.TrimSpace(string(out))
+	t.Cleanup(func() {
+		if out, err := exec.Command("losetup", "--detach", device).CombinedOutput(); err != nil {
+			t.Errorf("losetup: %v: %s", err, out)
+		}
+	})
+	var st syscall.Stat_t
+	if err := syscall.Stat(device, &st); err != nil {
+		t.Fatal(err)
+	}
+	return st.Rdev
 }

@@ -66,10 +66,11 @@ func cacheOptions() cache.Options {
 			&corev1.ConfigMap{}: {Namespaces: map[string]cache.Config{
 				evmconfig.Namespace: {FieldSelector: fields.OneTermEqualSelector("metadata.name", evmconfig.Name)},
 			}},
-			&mecs.EnhancedVirtualMachine{}: {Transform: stripEnhanced},
-			&corev1.Node{}:                 {Transform: stripNode},
-			&v1.VirtualMachine{}:           {Transform: stripMachine},
-			&v1.VirtualMachineInstance{}:   {Transform: stripInstance},
+			&mecs.EnhancedVirtualMachine{}:  {Transform: stripEnhanced},
+			&corev1.Node{}:                  {Transform: stripNode},
+			&v1.VirtualMachine{}:            {Transform: stripMachine},
+			&v1.VirtualMachineInstance{}:    {Transform: stripInstance},
+			&corev1.PersistentVolumeClaim{}: {Transform: vmi.StripClaim},
 		},
 	}
 }

@@ -72,15 +72,16 @@ func emptyAPI(t *testing.T) *rest.Config {
 		w.Header().Set("Content-Type", "application/json")
 		parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
 		kinds := map[string]string{"pods": "PodList", "nodes": "NodeList", "virtualmachines": "VirtualMachineList", "virtualmachineinstances": "VirtualMachineInstanceList",
-			"configmaps": "ConfigMapList", "persistentvolumeclaims": "PartialObjectMetadataList", "enhancedvirtualmachines": "EnhancedVirtualMachineList"}
+			"configmaps": "ConfigMapList", "persistentvolumeclaims": "PersistentVolumeClaimList", "enhancedvirtualmachines": "EnhancedVirtualMachineList"}
 		version := "v1"
 		switch {
 		case strings.Contains(r.URL.Path, "/mececs.io/"):
 			version = "mececs.io/v1beta1"
 		case strings.Contains(r.URL.Path, "/kubevirt.io/"):
 			version = "kubevirt.io/v1"
-		case parts[len(parts)-1] == "persistentvolumeclaims":
+		case strings.Contains(r.Header.Get("Accept"), "as=PartialObjectMetadata"):
 			version = "meta.k8s.io/v1"
+			kinds["persistentvolumeclaims"] = "PartialObjectMetadataList"
 		}
 		kind, ok := kinds[parts[len(parts)-1]]
 		switch {

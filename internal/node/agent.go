@@ -34,6 +34,8 @@ type process interface {
 	Stdout() (console.Output, error)
 	ReadInRoot(path string, limit int64) ([]byte, error)
 	HasDevice(path string) (bool, error)
+	DeviceSize(path string) (int64, error)
+	OwnDevice(path string, uid, gid int) error
 	Exe() (string, error)
 	Cgroups() ([]byte, error)
 	Close() error

@@ -688,7 +688,10 @@ func TestGuestAgent(t *testing.T) {
 	// A new agent finds the channel open.
 	w.crash()
 	w.start()
-	w.poll(func() bool { g := w.agent.guestOf(testUID); return g != nil && g.snapshot().agent }, func() string { return "the channel was not found" })
+	w.poll(func() bool {
+		g := w.agent.guestOf(testUID)
+		return g != nil && g.snapshot().agent && g.snapshot().shape != nil
+	}, func() string { return "the channel was not found" })
 	p.qemu.SetGuestAgent(agentChardev, agentPort, false)
 	vmi = w.until("no agent", hasNot(v1.VMIAgentConnected))
 	if len(vmi.Status.Interfaces) != 1 || vmi.Status.Interfaces[0].InterfaceName != "" {

@@ -158,6 +158,8 @@ func (g *guest) pump(ctx context.Context, c *contact, end *ending) {
 	defer talk.stop()
 	resize, stop := startResizer(ctx, g, client, c.proc)
 	defer stop()
+	grow, stopGrowing := startGrower(ctx, g, client, c.proc)
+	defer stopGrowing()
 	if open, err := agentOpen(ctx, client); err == nil {
 		talk.channel(open)
 	}
@@ -191,6 +193,7 @@ func (g *guest) pump(ctx context.Context, c *contact, end *ending) {
 			g.lookAtRun(ctx, client)
 		case <-g.news:
 			resize.told()
+			grow.told()
 		case <-again.timer.C:
 			again.try(ctx, client)
 		case <-talk.timer.C:
@@ -287,11 +290,14 @@ func (g *guest) ioError(data json.RawMessage) string {
 	if json.Unmarshal(data, &e) != nil {
 		return ""
 	}
-	what := "a disk"
+	what, where := "a disk", "the node's disk"
 	g.mu.Lock()
 	for _, d := range g.disks {
 		if d.FormatNode() == e.Node || d.FileNode() == e.Node {
 			what = "volume " + d.Name
+			if d.Claim != nil {
+				where = "its claim"
+			}
 		}
 	}
 	g.mu.Unlock()
@@ -300,7 +306,7 @@ func (g *guest) ioError(data json.RawMessage) string {
 		verb = "read"
 	}
 	if e.NoSpace {
-		return what + " could not be " + verb + ": there is no space left on the node's disk"
+		return what + " could not be " + verb + ": there is no space left on " + where
 	}
 	return what + " could not be " + verb
 }

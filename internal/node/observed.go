@@ -41,6 +41,10 @@ type observed struct {
 	// not said.
 	sizes *sizes
 
+	// diskSizes are the sizes of disks on claims in bytes, by the volumes' names; nil
+	// when not known.
+	diskSizes map[string]int64
+
 	// shape is known once the network is connected.
 	shape *shape
 

@@ -13,6 +13,7 @@ const (
 	problemCloudInit = "CloudInitFailed"
 	problemSpec      = "MachineInvalid"
 	problemLauncher  = "LauncherFailed"
+	problemVolume    = "VolumeNotReady"
 	problemRefused   = "LauncherRefused"
 	problemMonitor   = "MonitorLost"
 )
@@ -67,6 +68,8 @@ func toProblem(err error) *problem {
 		p.message += "; it is tried again: correct the Secret or the field"
 	case problemLauncher:
 		p.message += "; it is tried again; if it stays so, see kubectl logs of the pod and the node agent's log"
+	case problemVolume:
+		p.message += "; it is tried again; if it stays so, look at the claim (kubectl describe pvc) and the controller's log"
 	case problemRefused:
 		p.message = "the launcher refused to start the machine: " + p.message
 	case problemMonitor:

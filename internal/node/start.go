@@ -48,11 +48,14 @@ func (g *guest) start(ctx context.Context, c *contact) error {
 		return err
 	}
 	g.observe(func(o observed) observed { return o.withStage(v1.StageNetwork, g.now()) })
-	m, err := g.machine(c.proc, vmi, hello.Image.QEMUVersion, net.attached)
+	m, err := g.machine(c.proc, vmi, hello.Image.QEMUVersion, net.attached, hello.NoDirect)
 	if err != nil {
 		return err
 	}
 	g.setShape(m, vmi, hello.Image.QEMUVersion, net)
+	if err := g.ownDevices(c.proc, m); err != nil {
+		return err
+	}
 	if err := g.writeVolume(vmi, m, net); err != nil {
 		return err
 	}
@@ -83,7 +86,7 @@ func (g *guest) adopt(ctx context.Context, c *contact) error {
 			return err
 		}
 		g.serveDHCP(ctx, c.proc, vmi, net)
-		m, err := g.machine(c.proc, vmi, version, net.attached)
+		m, err := g.machine(c.proc, vmi, version, net.attached, nil)
 		if err != nil {
 			return err
 		}
@@ -203,7 +206,7 @@ func (g *guest) serveDHCPOnce(ctx context.Context, p process, c dhcp.Config) err
 }
 
 // machine works out the machine for what the pod has.
-func (g *guest) machine(p process, vmi *v1.VirtualMachineInstance, qemuVersion string, attached []podnet.Attached) (machine.Machine, error) {
+func (g *guest) machine(p process, vmi *v1.VirtualMachineInstance, qemuVersion string, attached []podnet.Attached, noDirect []string) (machine.Machine, error) {
 	host := machine.Host{QEMUVersion: qemuVersion, Accel: machine.TCG, Arch: g.arch}
 	if g.accel == machine.KVM {
 		// A pod that was made while no node offered KVM has no device.
@@ -219,7 +222,11 @@ func (g *guest) machine(p process, vmi *v1.VirtualMachineInstance, qemuVersion s
 	if err != nil {
 		return machine.Machine{}, failed(problemLauncher, "look for /dev/vhost-net in the pod: %w", err)
 	}
-	at := machine.Attachments{Interfaces: attachments(attached, vhost), CloudInit: map[string]string{}, Now: g.now()}
+	claims, err := g.claims(vmi, noDirect)
+	if err != nil {
+		return machine.Machine{}, err
+	}
+	at := machine.Attachments{Interfaces: attachments(attached, vhost), CloudInit: map[string]string{}, Claims: claims, Now: g.now()}
 	for _, v := range vmi.Spec.Volumes {
 		if v.CloudInitNoCloud != nil {
 			at.CloudInit[v.Name] = contract.MachineDir + "/" + seedFile(v.Name)

@@ -27,6 +27,7 @@ const (
 
 // Values of VolumeStatus.
 const (
+	volumePending     = "Pending" // the controller's: the claim has no volume
 	volumeReady       = "Ready"
 	volumeReadyReason = "VolumeReady"
 )
@@ -40,7 +41,7 @@ const (
 
 // problems are the reasons with which the agent writes Synchronized=False; with
 // any other reason the condition is the controller's.
-var problems = []string{problemNetwork, problemCloudInit, problemSpec, problemLauncher, problemRefused, problemMonitor}
+var problems = []string{problemNetwork, problemCloudInit, problemSpec, problemVolume, problemLauncher, problemRefused, problemMonitor}
 
 // next is the status with what was observed. It never changes its input.
 func next(old v1.VirtualMachineInstanceStatus, vmi *v1.VirtualMachineInstance, o observed, now time.Time) v1.VirtualMachineInstanceStatus {
@@ -116,7 +117,7 @@ func shapeStatus(st *v1.VirtualMachineInstanceStatus, vmi *v1.VirtualMachineInst
 		if s.networks != nil {
 			st.NetworkStatus = s.networks
 		}
-		st.VolumeStatus = volumes(st.VolumeStatus, s.volumes)
+		st.VolumeStatus = volumes(st.VolumeStatus, s.volumes, o.diskSizes)
 	}
 	if o.memory > 0 {
 		mem.GuestCurrent = bytesQuantity(o.memory)
@@ -221,19 +222,22 @@ func canonicalMAC(s string) string {
 
 // volumes puts what the machine has over what is there, and keeps what others
 // wrote about the same volume.
-func volumes(old, have []v1.VolumeStatus) []v1.VolumeStatus {
+func volumes(old, have []v1.VolumeStatus, sizes map[string]int64) []v1.VolumeStatus {
 	out := slices.Clone(old)
 	for _, v := range have {
+		if n, ok := sizes[v.Name]; ok {
+			v.Size = n
+		}
 		i := slices.IndexFunc(out, func(o v1.VolumeStatus) bool { return o.Name == v.Name })
 		if i < 0 {
 			out = append(out, v)
 			continue
 		}
 		out[i].Target = v.Target
-		if out[i].Phase == "" {
+		if out[i].Phase == "" || out[i].Phase == volumePending {
 			out[i].Phase, out[i].Reason, out[i].Message = v.Phase, v.Reason, v.Message
 		}
-		if out[i].Size == 0 {
+		if _, ok := sizes[v.Name]; ok || out[i].Size == 0 {
 			out[i].Size = v.Size
 		}
 	}

@@ -138,7 +138,7 @@ func TestInterfaces(t *testing.T) {
 func TestVolumesKeepsWhatOthersWrote(t *testing.T) {
 	t.Parallel()
 	old := []v1.VolumeStatus{{Name: "z", Target: "", Phase: "Bound", Reason: "PVCNotReady"}, {Name: "hot"}}
-	got := volumes(old, []v1.VolumeStatus{{Name: "z", Target: "vda", Phase: "Ready", Size: 5}, {Name: "a", Target: "vdb", Phase: "Ready"}})
+	got := volumes(old, []v1.VolumeStatus{{Name: "z", Target: "vda", Phase: "Ready", Size: 5}, {Name: "a", Target: "vdb", Phase: "Ready"}}, nil)
 	want := []v1.VolumeStatus{{Name: "a", Target: "vdb", Phase: "Ready"}, {Name: "hot"}, {Name: "z", Target: "vda", Phase: "Bound", Reason: "PVCNotReady", Size: 5}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

@@ -561,6 +561,23 @@ func (p fakeProcess) ReadInRoot(path string, _ int64) ([]byte, error) {
 }
 
 func (p fakeProcess) HasDevice(string) (bool, error) { return false, nil }
+
+// DeviceSize is of a file beside the pod's volumes.
+func (p fakeProcess) DeviceSize(path string) (int64, error) {
+	st, err := os.Stat(filepath.Join(p.dir, filepath.Base(path)+".device"))
+	if err != nil {
+		return 0, err
+	}
+	return st.Size(), nil
+}
+
+func (p fakeProcess) OwnDevice(path string, uid, gid int) error {
+	if uid != 107 || gid != 107 {
+		return fmt.Errorf("given to %d:%d", uid, gid)
+	}
+	return os.WriteFile(filepath.Join(p.dir, filepath.Base(path)+".owned"), nil, 0o600)
+}
+
 func (p fakeProcess) Exe() (string, error) {
 	if s, ok := p.program.Load().(string); ok {
 		return s, nil

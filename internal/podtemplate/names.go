@@ -61,6 +61,9 @@ func DiskVolume(i int) string { return "disk-" + strconv.Itoa(i) }
 // DiskDir is where the image volume of spec.volumes[i] is mounted in the pod.
 func DiskDir(i int) string { return contract.ImageDir + "/disk_" + strconv.Itoa(i) }
 
+// ClaimVolume is the pod's name for the claim of spec.volumes[i].
+func ClaimVolume(i int) string { return "claim-" + strconv.Itoa(i) }
+
 // UserDataVolume and NetworkDataVolume are the pod's names for the Secret
 // volumes of a cloud-init volume, mounted at contract.SecretDir/<name>.
 func UserDataVolume(volume string) string { return secretVolume(volume, userDataSuffix) }

@@ -30,6 +30,9 @@ type Params struct {
 	VhostNet bool
 	// MemoryOverhead is what QEMU needs beyond the guest's memory, see machine.Overhead.
 	MemoryOverhead resource.Quantity
+	// BlockClaims are the names of those of the instance's claims that are block
+	// devices; the others have file systems.
+	BlockClaims map[string]bool
 }
 
 // Seconds of the pod's grace period beyond the machine's, in which QEMU, the
@@ -72,7 +75,7 @@ func Render(vmi *v1.VirtualMachineInstance, p Params) (*corev1.Pod, error) {
 	if err != nil {
 		return nil, err
 	}
-	vols, err := volumes(vmi)
+	vols, err := volumes(vmi, p)
 	if err != nil {
 		return nil, err
 	}
@@ -127,6 +130,7 @@ func Render(vmi *v1.VirtualMachineInstance, p Params) (*corev1.Pod, error) {
 				Resources:       res,
 				ResizePolicy:    resizePolicy(),
 				VolumeMounts:    vols.mounts,
+				VolumeDevices:   vols.devices,
 				Lifecycle: &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{
 					Command: []string{contract.Launcher, "shutdown", "--grace", strconv.FormatInt(Grace(vmi), 10) + "s"},
 				}}},

@@ -29,6 +29,7 @@ func params() Params {
 		KVM:                true,
 		VhostNet:           true,
 		MemoryOverhead:     resource.MustParse("64Mi"),
+		BlockClaims:        map[string]bool{"web-raw": true},
 	}
 }
 
@@ -84,6 +85,9 @@ func everything(vmi *v1.VirtualMachineInstance) {
 		}},
 		{Name: "scratch", EmptyDisk: &v1.EmptyDiskSource{Capacity: resource.MustParse("1Gi")}},
 		{Name: "tools", ContainerDisk: &v1.ContainerDiskSource{Image: "registry.example/tools:1", ImagePullSecret: "reg"}},
+		{Name: "data", PersistentVolumeClaim: &v1.PersistentVolumeClaimVolumeSource{ClaimName: "web-data"}},
+		{Name: "raw", PersistentVolumeClaim: &v1.PersistentVolumeClaimVolumeSource{ClaimName: "web-raw"}},
+		{Name: "media", PersistentVolumeClaim: &v1.PersistentVolumeClaimVolumeSource{ClaimName: "media", ReadOnly: new(true)}},
 	}
 	s.Domain.Firmware = &v1.Firmware{KernelBoot: &v1.KernelBoot{Container: &v1.KernelBootContainer{
 		Image: "registry.example/kernel:6.12", KernelPath: "/boot/vmlinuz", ImagePullSecret: "kernels",

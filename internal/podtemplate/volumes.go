@@ -31,6 +31,7 @@ const nextSize = "512Mi"
 type podVolumes struct {
 	volumes     []corev1.Volume
 	mounts      []corev1.VolumeMount
+	devices     []corev1.VolumeDevice
 	pullSecrets []corev1.LocalObjectReference
 }
 
@@ -66,7 +67,20 @@ func (p *podVolumes) secret(name, secret string) {
 	}}, contract.SecretDir+"/"+name, true)
 }
 
-func volumes(vmi *v1.VirtualMachineInstance) (*podVolumes, error) {
+func (p *podVolumes) claim(i int, volume string, s *v1.PersistentVolumeClaimVolumeSource, block bool) {
+	readOnly := isTrue(s.ReadOnly)
+	v := corev1.Volume{Name: ClaimVolume(i), VolumeSource: corev1.VolumeSource{
+		PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: s.ClaimName, ReadOnly: readOnly},
+	}}
+	if !block {
+		p.add(v, contract.ClaimDir+"/"+volume, readOnly)
+		return
+	}
+	p.volumes = append(p.volumes, v)
+	p.devices = append(p.devices, corev1.VolumeDevice{Name: v.Name, DevicePath: contract.ClaimDeviceDir + "/" + volume})
+}
+
+func volumes(vmi *v1.VirtualMachineInstance, params Params) (*podVolumes, error) {
 	p := &podVolumes{}
 	p.emptyDir(contract.RunVolume, contract.RunDir, runSize, false)
 	p.emptyDir(contract.MachineVolume, contract.MachineDir, machineSize, true)
@@ -103,10 +117,16 @@ func volumes(vmi *v1.VirtualMachineInstance) (*podVolumes, error) {
 			if ref := v.CloudInitNoCloud.NetworkDataSecretRef; ref != nil {
 				p.secret(NetworkDataVolume(v.Name), ref.Name)
 			}
+		case v.PersistentVolumeClaim != nil:
+			s := v.PersistentVolumeClaim
+			if s.ClaimName == "" {
+				return nil, fmt.Errorf("%s.persistentVolumeClaim.claimName: required, the name of a claim in the namespace", field)
+			}
+			p.claim(i, v.Name, s, params.BlockClaims[s.ClaimName])
 		case v.EmptyDisk != nil:
 			// The launcher makes it in the volume "disks".
 		default:
-			return nil, fmt.Errorf("%s: volume %q has no source that is supported yet (containerDisk, cloudInitNoCloud, emptyDisk)", field, v.Name)
+			return nil, fmt.Errorf("%s: volume %q has no source that is supported yet (containerDisk, persistentVolumeClaim, cloudInitNoCloud, emptyDisk)", field, v.Name)
 		}
 	}
 

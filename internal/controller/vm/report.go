@@ -116,6 +116,8 @@ func (d *decision) printable() v1.VirtualMachinePrintableStatus {
 		return v1.StatusErrorPvcNotFound
 	case scheduled == corev1.PodReasonUnschedulable:
 		return v1.StatusErrorUnschedulable
+	case alive && phase != v1.Running && awaitsVolume(d.vmi):
+		return v1.StatusWaitingForVolumeBind
 	case sync == "ErrImagePull":
 		return v1.StatusErrImagePull
 	case sync == "ImagePullBackOff":
@@ -131,6 +133,13 @@ func (d *decision) printable() v1.VirtualMachinePrintableStatus {
 	default:
 		return v1.StatusUnknown
 	}
+}
+
+// awaitsVolume tells whether a claim of the instance has no volume yet.
+func awaitsVolume(vmi *v1.VirtualMachineInstance) bool {
+	return slices.ContainsFunc(vmi.Status.VolumeStatus, func(s v1.VolumeStatus) bool {
+		return s.PersistentVolumeClaimInfo != nil && s.Phase == "Pending"
+	})
 }
 
 func migrating(vmi *v1.VirtualMachineInstance) bool {

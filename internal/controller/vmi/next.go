@@ -71,6 +71,8 @@ func (d *decision) decide() {
 		setStage(d.st, v1.StageAdmitted, d.vmi.CreationTimestamp.Time)
 	}
 
+	d.claims()
+
 	pod := d.current()
 	switch {
 	case pod == nil && d.handedOver():
@@ -181,6 +183,14 @@ func (d *decision) create() {
 			d.plan.After = wait
 			return
 		}
+	}
+	if reason, message := d.awaitClaims(); reason != "" {
+		d.problem(reason, message)
+		d.plan.After = claimPatience
+		return
+	}
+	if c := d.st.Condition(v1.VMISynchronized); c != nil && (c.Reason == ReasonClaimNotFound || c.Reason == ReasonClaimNotReady) {
+		d.st.RemoveCondition(v1.VMISynchronized)
 	}
 	// An earlier failure to create it stays on record until the pod is seen.
 	d.plan.Create = true

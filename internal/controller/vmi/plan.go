@@ -22,7 +22,9 @@ type Input struct {
 	// what is to be changed.
 	Live  bool
 	Nodes Nodes
-	Now   time.Time
+	// Claims has an entry for each claim that VMI names.
+	Claims map[string]Claim
+	Now    time.Time
 	// Overhead is the memory that QEMU needs for vmi beyond the guest's, see
 	// Reconciler.
 	Overhead func(vmi *v1.VirtualMachineInstance, kvm bool) resource.Quantity
@@ -104,6 +106,8 @@ const (
 	ReasonFailedCreate  = "FailedCreate"
 	ReasonPodNotStarted = "PodNotStarted"
 	ReasonAgentMissing  = "NodeAgentNotReady"
+	ReasonClaimNotFound = "FailedPvcNotFound"
+	ReasonClaimNotReady = "PVCNotReady"
 
 	// Ready=False.
 	ReasonGuestNotRunning     = "GuestNotRunning"

@@ -72,6 +72,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if in.Pods, err = pods(ctx, r.Client, vmi); err != nil {
 		return reconcile.Result{}, err
 	}
+	if in.Claims, err = r.readClaims(ctx, vmi, len(in.Pods) == 0); err != nil {
+		return reconcile.Result{}, err
+	}
 	plan := Next(in)
 	if plan.Confirm {
 		in.Live = true
@@ -190,6 +193,7 @@ func (r *Reconciler) create(ctx context.Context, in Input, plan *Plan) error {
 		LauncherPullPolicy: r.LauncherPullPolicy,
 		KVM:                in.Nodes.KVM,
 		VhostNet:           in.Nodes.VhostNet,
+		BlockClaims:        blockClaims(in.Claims),
 		MemoryOverhead:     r.Overhead(vmi, in.Nodes.KVM),
 	})
 	if err != nil {

@@ -36,6 +36,7 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager) error {
 		Named("virtualmachineinstance").
 		For(&v1.VirtualMachineInstance{}, builder.WithPredicates(observeStages(stages))).
 		Owns(&corev1.Pod{}).
+		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(r.withClaim), builder.WithPredicates(claimChanged())).
 		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(r.withoutPod), builder.WithPredicates(offersChanged())).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: 4,

@@ -17,7 +17,7 @@ import (
 // problems are the reasons with which this controller writes Synchronized=False.
 // The condition with any other reason is the node agent's.
 var problems = []string{
-	ReasonFailedCreate, ReasonPodRejected, ReasonPodNotStarted, ReasonAgentMissing,
+	ReasonFailedCreate, ReasonPodRejected, ReasonPodNotStarted, ReasonAgentMissing, ReasonClaimNotFound, ReasonClaimNotReady,
 	// The kubelet's, for a container that waits.
 	"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError",
 	"SignatureValidationFailed", "RegistryUnavailable", "CreateContainerConfigError", "CreateContainerError",
@@ -86,6 +86,7 @@ func unschedulableHint(pod *corev1.Pod, message string) string {
 	add("Insufficient "+v1.TunResource, "no node offers its tun device: see that skerry-node runs there")
 	add("node affinity/selector", fmt.Sprintf("no node has all the labels asked for (%s); the node agent sets %s",
 		selector(pod.Spec.NodeSelector), v1.SchedulableLabel))
+	add("unbound immediate PersistentVolumeClaims", "see what their claims wait for (kubectl describe pvc)")
 	add("untolerated taint", "remove the node's taint or add to spec.tolerations")
 	if len(hints) == 0 {
 		return ""

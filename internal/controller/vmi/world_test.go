@@ -71,7 +71,9 @@ func newWorld(t *testing.T, w *crashtest.Writer, vmi *v1.VirtualMachineInstance)
 			if err := c.Create(ctx, obj, opts...); err != nil {
 				return err
 			}
-			out.pods++
+			if _, ok := obj.(*corev1.Pod); ok {
+				out.pods++
+			}
 			return nil
 		},
 	})
