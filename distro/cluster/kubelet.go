@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -17,6 +18,7 @@ import (
 	"k8s.io/kubernetes/cmd/kubelet/app/options"
 	kubeletconfig "k8s.io/kubernetes/pkg/kubelet/apis/config"
 
+	"github.com/skerry-dev/skerry/distro/box"
 	"github.com/skerry-dev/skerry/distro/pki"
 )
 
@@ -64,8 +66,15 @@ func (c *Config) kubeletOptions(dir pki.Dir) (*options.KubeletServer, error) {
 	if c.host.sysResource {
 		s.OOMScoreAdj = -999
 	}
+	// A full disk is no reason to end a machine: one that writes stands still until
+	// there is space, and what it would leave behind is a fraction of what is needed.
+	// 0% is how a threshold is switched off; one that is left out has a default.
 	s.EvictionHard = map[string]string{
-		"memory.available": "100Mi", "nodefs.available": "5%", "imagefs.available": "5%", "nodefs.inodesFree": "5%", "imagefs.inodesFree": "5%",
+		"memory.available": strconv.Itoa(box.EvictionMemory),
+		"nodefs.available": "0%", "imagefs.available": "0%", "nodefs.inodesFree": "0%", "imagefs.inodesFree": "0%",
+	}
+	if m, err := readMemory(); err == nil {
+		s.SystemReserved = map[string]string{"memory": strconv.FormatUint(box.SystemReserve(m.Total), 10)}
 	}
 	// Its iptables chains serve kube-proxy's iptables mode, which is not used.
 	s.MakeIPTablesUtilChains = false

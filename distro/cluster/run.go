@@ -52,7 +52,10 @@ type instance struct {
 	log   *slog.Logger
 	out   io.Writer // where components that want a writer log
 	began time.Time
-	first bool // the cluster is made by this start
+	first bool      // the cluster is made by this start
+	seen  time.Time // the latest time that an earlier start has left a mark of
+
+	upkeepMu sync.Mutex // one upkeep at a time
 
 	mu       sync.Mutex
 	progress Progress
@@ -73,6 +76,10 @@ func Run(ctx context.Context, cfg Config, out io.Writer, progress Progress) (err
 	if cfg.host, err = detectHost(); err != nil {
 		return err
 	}
+	if err := makeRoom(cfg.DataDir); err != nil {
+		return fmt.Errorf("give back the reserve of a full disk: %w", err)
+	}
+	seen := lastSeen(cfg.LockFile())
 	held, err := lock(cfg.LockFile())
 	if err != nil {
 		return err
@@ -83,7 +90,7 @@ func Run(ctx context.Context, cfg Config, out io.Writer, progress Progress) (err
 	}
 	i := &instance{
 		cfg: &cfg, dir: pki.Dir(cfg.PKIDir()), log: slog.Default(), out: out, began: began, progress: progress,
-		ended: make(chan error, 1),
+		ended: make(chan error, 1), seen: seen,
 	}
 	return i.run(ctx)
 }
@@ -194,9 +201,9 @@ func (i *instance) run(ctx context.Context) error {
 		case err := <-i.ended:
 			return err
 		case <-upkeep.C:
-			i.upkeep()
+			_ = i.upkeep() // the box watch tells of certificates that stay due
 		case <-asked:
-			i.upkeep()
+			_ = i.upkeep()
 		}
 	}
 }
@@ -290,6 +297,7 @@ func (i *instance) start(ctx, workCtx context.Context, p prepared) (stop func(),
 		return nil, err
 	}
 
+	go newBoxWatch(i, client).run(workCtx)
 	// The node agent and the kubelet both look there, and neither waits for the other.
 	if err := linkDevicePlugins(filepath.Join(c.KubeletRoot(), "device-plugins")); err != nil {
 		return nil, err
@@ -432,8 +440,10 @@ func (i *instance) await(ctx context.Context, do func(context.Context) error) er
 }
 
 // upkeep renews certificates, which all parts take up from their files, and
-// bounds containerd's log.
-func (i *instance) upkeep() {
+// bounds containerd's log. Its error, which has been logged, is the certificates'.
+func (i *instance) upkeep() error {
+	i.upkeepMu.Lock()
+	defer i.upkeepMu.Unlock()
 	changed, err := i.dir.Ensure(i.cfg.certificates(), time.Now())
 	if err == nil && len(changed) > 0 {
 		i.log.Info("renewed certificates", "names", changed)
@@ -442,7 +452,8 @@ func (i *instance) upkeep() {
 	if err != nil {
 		i.log.Error("renew certificates", "err", err)
 	}
-	if err := logfile.Bound(i.cfg.containerdLog(), containerdLogLimit); err != nil {
-		i.log.Warn("bound containerd's log", "err", err)
+	if bound := logfile.Bound(i.cfg.containerdLog(), containerdLogLimit); bound != nil {
+		i.log.Warn("bound containerd's log", "err", bound)
 	}
+	return err
 }

@@ -144,11 +144,7 @@ func (d Dir) Ensure(plan Plan, now time.Time) (changed []string, err error) {
 // its life since it was made is left, or it is not valid yet (the clock was wrong
 // when it was made, or is wrong now).
 func Due(cert *x509.Certificate, now time.Time) bool {
-	life := cert.NotAfter.Sub(cert.NotBefore)
-	if life > Backdate {
-		life -= Backdate
-	}
-	return now.Before(cert.NotBefore) || cert.NotAfter.Sub(now) < life/3
+	return Expiry{NotBefore: cert.NotBefore, NotAfter: cert.NotAfter}.Due(now)
 }
 
 // holdsKey tells whether the key on the disk is cert's. It is not when the power
@@ -181,10 +177,19 @@ func Reason(cert, authority *x509.Certificate, l Leaf, now time.Time) string {
 	return ""
 }
 
-// Expiry is a certificate and its end.
+// Expiry is a certificate and when it is good.
 type Expiry struct {
-	Name     string
-	NotAfter time.Time
+	Name                string
+	NotBefore, NotAfter time.Time
+}
+
+// Due is Due of the certificate.
+func (e Expiry) Due(now time.Time) bool {
+	life := e.NotAfter.Sub(e.NotBefore)
+	if life > Backdate {
+		life -= Backdate
+	}
+	return now.Before(e.NotBefore) || e.NotAfter.Sub(now) < life/3
 }
 
 // List returns the certificates of the directory, by name.
@@ -200,7 +205,7 @@ func (d Dir) List() ([]Expiry, error) {
 		if err != nil {
 			return out, err
 		}
-		out = append(out, Expiry{Name: name, NotAfter: c.NotAfter})
+		out = append(out, Expiry{Name: name, NotBefore: c.NotBefore, NotAfter: c.NotAfter})
 	}
 	return out, nil
 }

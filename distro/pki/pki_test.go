@@ -197,8 +197,9 @@ func TestList(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	from := now.Add(-Backdate)
 	want := []Expiry{
-		{"ca", now.Add(AuthorityLife)}, {"client", now.Add(LeafLife)}, {"other", now.Add(AuthorityLife)}, {"server", now.Add(LeafLife)},
+		{"ca", from, now.Add(AuthorityLife)}, {"client", from, now.Add(LeafLife)}, {"other", from, now.Add(AuthorityLife)}, {"server", from, now.Add(LeafLife)},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -10,14 +10,12 @@ import (
 	"text/tabwriter"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/duration"
 
 	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
-	"github.com/skerry-dev/skerry/distro/pki"
+	"github.com/skerry-dev/skerry/distro/box"
 )
-
-// almostFull is the share of free space below which the disk is called short.
-const almostFull = 0.10
 
 // Print writes the status for a person, one line for each thing that matters.
 func (s *Status) Print(w io.Writer, now time.Time) {
@@ -38,9 +36,16 @@ func (s *Status) Print(w io.Writer, now time.Time) {
 		fmt.Fprintf(t, "!\tVersions\t%s\n", old)
 	}
 	line(true, "Resize", resizeText(s.ResizePolicy))
-	line(s.Disk.Err == nil && float64(s.Disk.Free) > almostFull*float64(s.Disk.Total), "Disk", s.diskText())
-	soon, text := certText(s.Certs, now)
-	line(s.CertsErr == nil && !soon, "Certificates", orError(text, s.CertsErr))
+	short := s.diskShort()
+	line(s.Disk.Err == nil && !short.True, "Disk", s.diskText(short))
+	if c := s.condition(box.MemoryShort); c != nil {
+		line(false, "Memory", c.Message)
+	}
+	if c := s.condition(box.ClockWrong); c != nil {
+		line(false, "Clock", c.Message)
+	}
+	good, text := s.certText(now)
+	line(good, "Certificates", text)
 	line(true, "Host", fmt.Sprintf("%s, Linux %s, %d CPUs, %s memory", s.Host.Distro, s.Host.Kernel, s.Host.CPUs, bytes(uint64(max(s.Host.Memory, 0)))))
 	_ = t.Flush()
 
@@ -137,29 +142,59 @@ func resizeText(p v1.ResizePolicy) string {
 	}
 }
 
-func (s *Status) diskText() string {
+// condition is a condition of the node that says that something is wrong now, nil
+// if it does not: what a process that has ended left there says nothing.
+func (s *Status) condition(of string) *corev1.NodeCondition {
+	if s.Node == nil || s.Skerry.PID == 0 {
+		return nil
+	}
+	for i := range s.Node.Status.Conditions {
+		if c := &s.Node.Status.Conditions[i]; string(c.Type) == of && c.Status == corev1.ConditionTrue {
+			return c
+		}
+	}
+	return nil
+}
+
+// diskShort judges the disk as the cluster does, also where that does not run.
+func (s *Status) diskShort() box.Condition {
+	return box.Disk(s.Disk.Dir, s.condition(box.DiskShort) != nil, s.Disk.Space)
+}
+
+func (s *Status) diskText(short box.Condition) string {
 	if s.Disk.Err != nil {
 		return s.Disk.Err.Error()
 	}
-	return fmt.Sprintf("%s free of %s at %s", bytes(s.Disk.Free), bytes(s.Disk.Total), s.Disk.Dir)
+	text := fmt.Sprintf("%s free of %s at %s", bytes(s.Disk.Free), bytes(s.Disk.Total), s.Disk.Dir)
+	if short.True {
+		text += ": " + short.Message
+	}
+	return text
 }
 
-// certText tells of the certificate that ends first, and whether it ended.
-func certText(certs []pki.Expiry, now time.Time) (expired bool, text string) {
-	if len(certs) == 0 {
-		return false, "none yet"
+// certText tells of the certificate that ends first, or of those that should have
+// been renewed, and whether all are good.
+func (s *Status) certText(now time.Time) (good bool, text string) {
+	if c := s.condition(box.CertificatesDue); c != nil {
+		return false, c.Message
 	}
-	first := certs[0]
-	for _, c := range certs[1:] {
+	if s.CertsErr != nil {
+		return false, s.CertsErr.Error()
+	}
+	if len(s.Certs) == 0 {
+		return true, "none yet"
+	}
+	first := s.Certs[0]
+	for _, c := range s.Certs[1:] {
 		if c.NotAfter.Before(first.NotAfter) {
 			first = c
 		}
 	}
 	left := first.NotAfter.Sub(now)
 	if left <= 0 {
-		return true, fmt.Sprintf("%s ended on %s: `skerry up` renews it", first.Name, first.NotAfter.Format(time.DateOnly))
+		return false, fmt.Sprintf("%s ended on %s: `skerry up` renews it", first.Name, first.NotAfter.Format(time.DateOnly))
 	}
-	return false, fmt.Sprintf("%d, renewed by themselves; the first (%s) ends in %s", len(certs), first.Name, duration.HumanDuration(left))
+	return true, fmt.Sprintf("%d, renewed by themselves; the first (%s) ends in %s", len(s.Certs), first.Name, duration.HumanDuration(left))
 }
 
 func orError(text string, err error) string {

@@ -13,12 +13,12 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1 "github.com/skerry-dev/skerry/api/kubevirt/v1"
+	"github.com/skerry-dev/skerry/distro/box"
 	"github.com/skerry-dev/skerry/distro/cluster"
 	"github.com/skerry-dev/skerry/distro/pki"
 	"github.com/skerry-dev/skerry/internal/hostinfo"
@@ -56,11 +56,11 @@ type Component struct {
 	Err    error
 }
 
-// Disk is the file system of the data directory, in bytes.
+// Disk is the file system of the data directory.
 type Disk struct {
-	Dir         string
-	Total, Free uint64
-	Err         error
+	box.Space
+	Dir string
+	Err error
 }
 
 // lookLimit bounds how long a part may take to answer.
@@ -113,12 +113,8 @@ func containerd(ctx context.Context, c *cluster.Config) Component {
 }
 
 func disk(dir string) Disk {
-	d := Disk{Dir: dir}
-	var st unix.Statfs_t
-	if d.Err = unix.Statfs(dir, &st); d.Err == nil {
-		d.Total, d.Free = st.Blocks*uint64(st.Bsize), st.Bavail*uint64(st.Bsize)
-	}
-	return d
+	space, err := cluster.Space(dir)
+	return Disk{Space: space, Dir: dir, Err: err}
 }
 
 // api fills in what the API server knows.
