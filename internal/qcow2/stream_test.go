@@ -77,7 +77,7 @@ func fixture(t testing.TB, name string) []byte {
 
 func TestMakeFixtures(t *testing.T) {
 	if *qemuImg == "" {
-		t.Skip("only with -qemu-img")
+		return // the fixtures are checked in; -qemu-img makes them anew
 	}
 	if err := os.MkdirAll("testdata", 0o755); err != nil {
 		t.Fatal(err)
