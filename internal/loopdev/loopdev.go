@@ -159,6 +159,7 @@ func Attach(ctx context.Context, file string, o Options) (Device, error) {
 		if err != nil {
 			return Device{}, fmt.Errorf("find a free loop device: %w", err)
 		}
+		renewQueue(c, n)
 		err = configure(n, f, flags, o)
 		if err == nil {
 			return status(n)
@@ -168,6 +169,20 @@ func Attach(ctx context.Context, file string, o Options) (Device, error) {
 		}
 	}
 	return Device{}, fmt.Errorf("attach %s: all of %d free loop devices were taken by others meanwhile", file, claims)
+}
+
+// renewQueue makes a free device anew whose discards somebody has turned off: that
+// setting outlives the one who made it, and cannot be taken back. Whoever holds the
+// device meanwhile keeps it as it is.
+func renewQueue(c *os.File, n int) {
+	b, err := os.ReadFile(fmt.Sprintf("/sys/block/loop%d/queue/discard_max_bytes", n))
+	if err != nil || strings.TrimSpace(string(b)) != "0" {
+		return
+	}
+	if err := unix.IoctlSetInt(int(c.Fd()), unix.LOOP_CTL_REMOVE, n); err != nil {
+		return
+	}
+	_ = unix.IoctlSetInt(int(c.Fd()), unix.LOOP_CTL_ADD, n)
 }
 
 func configure(n int, f *os.File, flags int, o Options) error {
