@@ -299,14 +299,15 @@ func TestRenewCrashes(t *testing.T) {
 			how := becomesNew
 			w, p := renewableWorld(t, &how)
 			crashed := make(chan struct{})
+			agent := w.agent.ctx // of the one that dies; start makes another
 			w.mu.Lock()
 			w.fail = func(s string) error {
 				if s != step {
 					return nil
 				}
 				close(crashed)
-				<-w.agent.ctx.Done()
-				return w.agent.ctx.Err()
+				<-agent.Done()
+				return agent.Err()
 			}
 			w.mu.Unlock()
 			go func() { _ = w.renew() }()
