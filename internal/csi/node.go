@@ -58,19 +58,25 @@ func (d *Driver) hold(id string) (release func(), err error) {
 	}, nil
 }
 
+// begin judges the capability that a volume is staged or published with, and holds
+// the volume until release.
+func (d *Driver) begin(id string, c *csi.VolumeCapability) (k kind, release func(), err error) {
+	if c == nil {
+		return k, nil, invalid("volume capability: must be there")
+	}
+	if k, err = kindOf([]*csi.VolumeCapability{c}); err != nil {
+		return k, nil, err
+	}
+	release, err = d.hold(id)
+	return k, release, err
+}
+
 // NodeStageVolume attaches a volume and mounts its file system, if it has one.
 func (d *Driver) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeRequest) (*csi.NodeStageVolumeResponse, error) {
 	if err := errors.Join(need("volume ID", r.GetVolumeId()), need("staging target path", r.GetStagingTargetPath())); err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	if r.GetVolumeCapability() == nil {
-		return nil, invalid("volume capability: must be there")
-	}
-	k, err := kindOf([]*csi.VolumeCapability{r.GetVolumeCapability()})
-	if err != nil {
-		return nil, err
-	}
-	release, err := d.hold(r.GetVolumeId())
+	k, release, err := d.begin(r.GetVolumeId(), r.GetVolumeCapability())
 	if err != nil {
 		return nil, err
 	}
@@ -216,14 +222,7 @@ func (d *Driver) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolume
 	if err := errors.Join(need("volume ID", r.GetVolumeId()), need("target path", r.GetTargetPath()), need("staging target path", r.GetStagingTargetPath())); err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	if r.GetVolumeCapability() == nil {
-		return nil, invalid("volume capability: must be there")
-	}
-	k, err := kindOf([]*csi.VolumeCapability{r.GetVolumeCapability()})
-	if err != nil {
-		return nil, err
-	}
-	release, err := d.hold(r.GetVolumeId())
+	k, release, err := d.begin(r.GetVolumeId(), r.GetVolumeCapability())
 	if err != nil {
 		return nil, err
 	}

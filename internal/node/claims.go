@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -106,14 +105,8 @@ type grower struct {
 
 // startGrower runs a grower until its stop is called.
 func startGrower(ctx context.Context, g *guest, client *qmp.Client, proc process) (r *grower, stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
 	r = &grower{g: g, client: client, proc: proc, news: make(chan struct{}, 1)}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		r.run(ctx)
-	}()
-	return r, sync.OnceFunc(func() { cancel(); <-done })
+	return r, background(ctx, r.run)
 }
 
 // told has it look whether a claim has changed.

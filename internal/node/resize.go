@@ -87,14 +87,19 @@ type track struct {
 
 // startResizer runs a resizer until its stop is called.
 func startResizer(ctx context.Context, g *guest, client *qmp.Client, proc process) (r *resizer, stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
 	r = &resizer{g: g, client: client, proc: proc, wake: make(chan struct{}, 1), news: make(chan struct{}, 1)}
+	return r, background(ctx, r.run)
+}
+
+// background runs a loop until its stop is called, which waits for its end.
+func background(ctx context.Context, run func(context.Context)) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		r.run(ctx)
+		run(ctx)
 	}()
-	return r, sync.OnceFunc(func() { cancel(); <-done })
+	return sync.OnceFunc(func() { cancel(); <-done })
 }
 
 // poke has the resizer look again.
