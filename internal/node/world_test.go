@@ -302,8 +302,9 @@ func testVMI() *v1.VirtualMachineInstance {
 type fakeNetwork struct {
 	mu     sync.Mutex
 	setups []podnet.Config
-	dhcp   map[string]dhcp.Config // the servers that run
-	err    error
+	// dhcp are the servers that run: one that ends may outlive the start of its successor.
+	dhcp map[*dhcp.Config]bool
+	err  error
 }
 
 func (n *fakeNetwork) Setup(_ context.Context, _ *os.File, c podnet.Config) ([]podnet.Attached, error) {
@@ -334,13 +335,13 @@ func (n *fakeNetwork) Setup(_ context.Context, _ *os.File, c podnet.Config) ([]p
 func (n *fakeNetwork) ServeDHCP(ctx context.Context, _ *os.File, c dhcp.Config) error {
 	n.mu.Lock()
 	if n.dhcp == nil {
-		n.dhcp = map[string]dhcp.Config{}
+		n.dhcp = map[*dhcp.Config]bool{}
 	}
-	n.dhcp[c.Interface] = c
+	n.dhcp[&c] = true
 	n.mu.Unlock()
 	<-ctx.Done()
 	n.mu.Lock()
-	delete(n.dhcp, c.Interface)
+	delete(n.dhcp, &c)
 	n.mu.Unlock()
 	return nil
 }
@@ -355,8 +356,8 @@ func (n *fakeNetwork) servers() map[string]dhcp.Config {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	out := map[string]dhcp.Config{}
-	for k, v := range n.dhcp {
-		out[k] = v
+	for c := range n.dhcp {
+		out[c.Interface] = *c
 	}
 	return out
 }
